@@ -1,0 +1,1 @@
+"""Where secrets are kept: one module per store, all behind `tools.secrets.SecretStore`."""

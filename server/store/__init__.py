@@ -1,0 +1,1 @@
+"""The registry in SQL: tables, queries, migrations. SQLite by default, PostgreSQL by URL."""

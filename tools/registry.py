@@ -1,0 +1,176 @@
+"""The Protocols that `server/store` implements: where integrations, API keys and the bookkeeping of secrets are kept.
+
+Every write of an integration raises its workspace's version in the same transaction; the version is what the catalog is
+compiled and cached by. All raise StorageUnavailable when the database can't be used; then nothing was changed.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from tools.callers import Permission, Role
+from tools.models import Integration
+
+SortField = Literal["name", "display_name", "created_at", "updated_at"]
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """Filters, order and page of a list. `ids` narrows to what the caller may see; None is everything."""
+
+    enabled: bool | None = None
+    protocol: str | None = None
+    search: str | None = None
+    sort: SortField = "created_at"
+    descending: bool = True
+    limit: int = 10
+    offset: int = 0
+    ids: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """`total` counts what the filters leave."""
+
+    items: tuple[Integration, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRecord:
+    """What is known of a secret that a person stored by path: never its value. `workspace` None: the operator's own."""
+
+    path: str
+    workspace: str | None
+    origins: tuple[str, ...]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key's row: never the key, only its SHA-256 (`hash`). `expires_at` None: never (the operator's CLI only)."""
+
+    id: str
+    workspace: str
+    name: str
+    role: Role
+    permissions: frozenset[Permission]
+    hash: bytes
+    created_at: datetime
+    expires_at: datetime | None
+    integrations: frozenset[str] | None = None
+    tools: frozenset[str] | None = None
+    last_used_at: datetime | None = None
+
+
+class Registry(Protocol):
+    """Integrations by workspace. Workspace ids are compared ignoring case."""
+
+    async def ensure_workspace(self, workspace: str) -> str:
+        """Makes the workspace if it isn't there; returns its id as first written."""
+        ...
+
+    async def version(self, workspace: str) -> int:
+        """The workspace's version; 0 where there is no such workspace."""
+        ...
+
+    async def load(self, workspace: str) -> tuple[int, tuple[Integration, ...]]:
+        """One consistent snapshot: (version, all integrations ordered by name)."""
+        ...
+
+    async def get(self, workspace: str, ref: str) -> Integration:
+        """By id or name. Raises NotFound."""
+        ...
+
+    async def page(self, workspace: str, query: ListQuery) -> ListPage: ...
+
+    async def insert(self, integration: Integration, sweeps: Mapping[str, datetime | None]) -> None:
+        """Adds a row; `sweeps` as in `replace`. Raises NameTaken."""
+        ...
+
+    async def replace(
+        self, integration: Integration, expected_version: int, sweeps: Mapping[str, datetime | None]
+    ) -> None:
+        """Replaces the row whose version is `expected_version`; raises VersionMismatch or NotFound.
+
+        `sweeps` schedules (or with None: unschedules) the sweep of secret paths, in the same transaction.
+        """
+        ...
+
+    async def delete(
+        self, workspace: str, id: str, expected_version: int | None, sweeps: Mapping[str, datetime | None]
+    ) -> None: ...
+
+    async def record_test(self, workspace: str, id: str, at: datetime, status: str) -> None:
+        """Keeps when and how test-connection last ended; doesn't raise any version."""
+        ...
+
+    def changes(self) -> AsyncIterator[str]:
+        """Workspaces whose version moved, written by this or any other process; latency at most a second."""
+        ...
+
+    # -- bookkeeping of secrets: nothing that was provisioned may be lost sight of (rules A4, A9)
+
+    async def schedule_sweep(self, paths: Sequence[str], due: datetime) -> None:
+        """Before a value is provisioned: whatever happens, `paths` are looked at again at `due`."""
+        ...
+
+    async def due_sweeps(self, now: datetime) -> list[str]: ...
+
+    async def secret_versions(self, path: str) -> set[str]:
+        """The versions of `path` that rows refer to."""
+        ...
+
+    async def sweep_done(self, path: str, due_before: datetime) -> None:
+        """Forgets the sweep of `path` unless it was scheduled anew for after `due_before`."""
+        ...
+
+    async def secret_users(self, path: str) -> set[str]:
+        """Ids of the integrations that name `path` (rules C4)."""
+        ...
+
+    async def put_secret_record(self, record: SecretRecord) -> None: ...
+
+    async def secret_record(self, path: str) -> SecretRecord | None: ...
+
+    async def secret_records(self, workspace: str | None) -> list[SecretRecord]:
+        """Those of a workspace; None: all of them. By path."""
+        ...
+
+    async def delete_secret_record(self, path: str) -> None: ...
+
+
+class KeyStore(Protocol):
+    """API keys by workspace."""
+
+    async def insert_key(self, key: ApiKey) -> None: ...
+
+    async def key_by_hash(self, hash: bytes) -> ApiKey | None:
+        """The key, also when it has expired."""
+        ...
+
+    async def get_key(self, workspace: str, id: str) -> ApiKey:
+        """Raises NotFound."""
+        ...
+
+    async def keys(self, workspace: str, limit: int, offset: int) -> tuple[list[ApiKey], int]:
+        """(page, total), newest first."""
+        ...
+
+    async def replace_key(self, old_id: str, key: ApiKey) -> None:
+        """Rotation: the old key ends and the new one begins in one transaction. Raises NotFound."""
+        ...
+
+    async def delete_key(self, workspace: str, id: str) -> None:
+        """Raises NotFound."""
+        ...
+
+    async def touch_keys(self, used: Mapping[str, datetime]) -> None:
+        """Writes last_used_at of many keys at once."""
+        ...
+
+    async def keys_version(self) -> int:
+        """Moves whenever any key is written, so that caches of keys notice a revocation."""
+        ...
