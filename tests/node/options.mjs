@@ -1,0 +1,48 @@
+// The command line that both SDKs' scripts share:
+//   SCRIPT --transport http|sse --url URL [--header "Name: value"]... [--tool NAME --arguments JSON] [--era legacy|auto|2026-07-28]
+//   SCRIPT --transport stdio [--env NAME=value]... [--tool NAME --arguments JSON] -- COMMAND ARG...
+import { parseArgs } from "node:util";
+
+const split = (text, mark) => {
+  const at = text.indexOf(mark);
+  return [text.slice(0, at).trim(), text.slice(at + mark.length).trim()];
+};
+
+export function options() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      transport: { type: "string" },
+      url: { type: "string" },
+      header: { type: "string", multiple: true, default: [] },
+      env: { type: "string", multiple: true, default: [] },
+      tool: { type: "string" },
+      arguments: { type: "string", default: "{}" },
+      era: { type: "string", default: "auto" },
+    },
+  });
+  return {
+    ...values,
+    url: values.url && new URL(values.url),
+    headers: Object.fromEntries(values.header.map((h) => split(h, ":"))),
+    env: Object.fromEntries(values.env.map((e) => split(e, "="))),
+    arguments: JSON.parse(values.arguments),
+    command: positionals[0],
+    args: positionals.slice(1),
+  };
+}
+
+// Lists every page, calls `tool` if one is named, prints {server, instructions, tools, result} and ends.
+export async function listAndCall(client, transport, wanted, server) {
+  await client.connect(transport);
+  const tools = [];
+  let cursor;
+  do {
+    const page = await client.listTools(cursor === undefined ? undefined : { cursor });
+    tools.push(...page.tools);
+    cursor = page.nextCursor;
+  } while (cursor !== undefined);
+  const result = wanted.tool && (await client.callTool({ name: wanted.tool, arguments: wanted.arguments }));
+  console.log(JSON.stringify({ ...server(client), instructions: client.getInstructions(), tools, result }));
+  await client.close();
+}
