@@ -87,7 +87,7 @@ class Registry(Protocol):
     async def page(self, workspace: str, query: ListQuery) -> ListPage: ...
 
     async def insert(self, integration: Integration, sweeps: Mapping[str, datetime | None]) -> None:
-        """Adds a row; `sweeps` as in `replace`. Raises NameTaken."""
+        """Adds a row, and its workspace where that isn't there yet; `sweeps` as in `replace`. Raises NameTaken."""
         ...
 
     async def replace(
@@ -95,32 +95,44 @@ class Registry(Protocol):
     ) -> None:
         """Replaces the row whose version is `expected_version`; raises VersionMismatch or NotFound.
 
-        `sweeps` schedules (or with None: unschedules) the sweep of secret paths, in the same transaction.
+        The row's version is `expected_version + 1` afterwards, whatever `integration.version` says; name, created_at and
+        what `record_test` keeps stay as they are. `sweeps` sets the moment at which secret paths are due (None: never), in
+        the same transaction. That moment must leave other writes of the same path time to end: one that has stored its
+        value and not yet its row would lose it.
         """
         ...
 
     async def delete(
         self, workspace: str, id: str, expected_version: int | None, sweeps: Mapping[str, datetime | None]
-    ) -> None: ...
+    ) -> None:
+        """Removes the row; None: at any version. `sweeps` as in `replace`. Raises NotFound, VersionMismatch."""
+        ...
 
     async def record_test(self, workspace: str, id: str, at: datetime, status: str) -> None:
-        """Keeps when and how test-connection last ended; doesn't raise any version."""
+        """Keeps when and how test-connection last ended; doesn't raise any version. Raises NotFound."""
         ...
 
     def changes(self) -> AsyncIterator[str]:
-        """Workspaces whose version moved, written by this or any other process; latency at most a second."""
+        """Workspaces whose version moved, written by this or any other process; latency at most a second.
+
+        Begins with every workspace that was ever written, so that nothing falls between a `load` and the first item.
+        Never ends by itself: while the registry can't be used it tells nothing, and afterwards what moved meanwhile.
+        """
         ...
 
     # -- bookkeeping of secrets: nothing that was provisioned may be lost sight of (rules A4, A9)
 
     async def schedule_sweep(self, paths: Sequence[str], due: datetime) -> None:
-        """Before a value is provisioned: whatever happens, `paths` are looked at again at `due`."""
+        """Before a value is provisioned: whatever happens, `paths` are looked at again at `due`, or later if they are due
+        later already."""
         ...
 
-    async def due_sweeps(self, now: datetime) -> list[str]: ...
+    async def due_sweeps(self, now: datetime) -> list[str]:
+        """Paths that are due at `now`, the longest overdue first."""
+        ...
 
     async def secret_versions(self, path: str) -> set[str]:
-        """The versions of `path` that rows refer to."""
+        """The versions of `path` that rows pin (rows that take the newest, of secrets they don't own, don't count)."""
         ...
 
     async def sweep_done(self, path: str, due_before: datetime) -> None:
@@ -168,9 +180,13 @@ class KeyStore(Protocol):
         ...
 
     async def touch_keys(self, used: Mapping[str, datetime]) -> None:
-        """Writes last_used_at of many keys at once."""
+        """Writes last_used_at of many keys (by id) at once; a moment earlier than the one kept is left out."""
         ...
 
     async def keys_version(self) -> int:
-        """Moves whenever any key is written, so that caches of keys notice a revocation."""
+        """Moves whenever any key is written (not when it is touched), so that caches of keys notice a revocation."""
+        ...
+
+    def key_changes(self) -> AsyncIterator[int]:
+        """`keys_version` now, and again whenever it has moved; otherwise as `Registry.changes`."""
         ...

@@ -1,0 +1,100 @@
+"""The first schema."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+    instant = sa.DateTime(timezone=True)
+
+    counters = op.create_table(
+        "counters",
+        sa.Column("name", key, primary_key=True),
+        sa.Column("value", sa.BigInteger, nullable=False),
+    )
+    op.bulk_insert(counters, [{"name": "registry", "value": 0}, {"name": "keys", "value": 0}])
+
+    op.create_table(
+        "workspaces",
+        sa.Column("key", key, primary_key=True),
+        sa.Column("id", key, nullable=False),
+        sa.Column("version", sa.BigInteger, nullable=False),
+        sa.Column("changed", sa.BigInteger, nullable=False),
+    )
+    op.create_index("workspaces_changed", "workspaces", ["changed"])
+
+    op.create_table(
+        "integrations",
+        sa.Column("id", key, primary_key=True),
+        sa.Column("workspace", key, sa.ForeignKey("workspaces.key"), nullable=False),
+        sa.Column("name", key, nullable=False),
+        sa.Column("display_key", key, nullable=False),
+        sa.Column("protocol", key, nullable=False),
+        sa.Column("enabled", sa.Boolean, nullable=False),
+        sa.Column("created_at", instant, nullable=False),
+        sa.Column("updated_at", instant, nullable=False),
+        sa.Column("version", sa.BigInteger, nullable=False),
+        sa.Column("last_tested_at", instant),
+        sa.Column("last_test_status", sa.Text),
+        sa.Column("document", sa.Text, nullable=False),
+        sa.UniqueConstraint("workspace", "name", name="integrations_name"),
+    )
+    op.create_index("integrations_newest", "integrations", ["workspace", "created_at", "id"])
+
+    op.create_table(
+        "api_keys",
+        sa.Column("id", key, primary_key=True),
+        sa.Column("workspace", key, sa.ForeignKey("workspaces.key"), nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("role", key, nullable=False),
+        sa.Column("permissions", sa.Text, nullable=False),
+        sa.Column("hash", sa.LargeBinary, nullable=False, unique=True),
+        sa.Column("created_at", instant, nullable=False),
+        sa.Column("expires_at", instant),
+        sa.Column("integrations", sa.Text),
+        sa.Column("tools", sa.Text),
+        sa.Column("last_used_at", instant),
+    )
+    op.create_index("api_keys_newest", "api_keys", ["workspace", "created_at", "id"])
+
+    op.create_table(
+        "secret_references",
+        sa.Column("path", key, primary_key=True),
+        sa.Column("integration", key, sa.ForeignKey("integrations.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("version", key),
+    )
+    op.create_index("secret_references_integration", "secret_references", ["integration"])
+
+    op.create_table(
+        "secret_sweeps",
+        sa.Column("path", key, primary_key=True),
+        sa.Column("due", instant, nullable=False),
+    )
+
+    op.create_table(
+        "secret_records",
+        sa.Column("path", key, primary_key=True),
+        sa.Column("workspace", key, sa.ForeignKey("workspaces.key")),
+        sa.Column("origins", sa.Text, nullable=False),
+        sa.Column("created_at", instant, nullable=False),
+        sa.Column("updated_at", instant, nullable=False),
+    )
+
+    op.create_table(
+        "secret_values",
+        sa.Column("path", key, primary_key=True),
+        sa.Column("version", key, primary_key=True),
+        sa.Column("key_id", key, nullable=False),
+        sa.Column("sealed", sa.LargeBinary, nullable=False),
+        sa.Column("created_at", instant, nullable=False),
+    )
+
+
+def downgrade() -> None:
+    raise NotImplementedError("restore a backup instead: a step back could lose what was written since")

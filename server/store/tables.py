@@ -1,0 +1,139 @@
+"""The tables, one set for SQLite and PostgreSQL. `migrations/` makes them; a test holds the two together.
+
+Text that is sorted or compared has the collation "C" on PostgreSQL, which is what SQLite does by itself: the same order on both.
+JSON is kept as text, because key order in a schema is part of what agents see and JSONB would lose it.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment: timezone-aware going in, UTC coming out, microseconds kept."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment without a time zone can't be stored")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+KEY = Text().with_variant(Text(collation="C"), "postgresql")
+
+metadata = MetaData()
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", KEY, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+"""`registry` and `keys`: raised by every write of theirs; what other processes watch."""
+
+workspaces = Table(
+    "workspaces",
+    metadata,
+    Column("key", KEY, primary_key=True),  # the id in lower case
+    Column("id", KEY, nullable=False),  # as first written
+    Column("version", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False),  # the registry counter at the last raise of the version
+)
+Index("workspaces_changed", workspaces.c.changed)
+
+integrations = Table(
+    "integrations",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("workspace", KEY, ForeignKey("workspaces.key"), nullable=False),
+    Column("name", KEY, nullable=False),
+    Column("display_key", KEY, nullable=False),  # display_name case-folded: what is sorted by and searched
+    Column("protocol", KEY, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("last_tested_at", Instant),
+    Column("last_test_status", Text),
+    # Last, so that SQLite scans the other columns without reading the pages that a long document overflows to.
+    Column("document", Text, nullable=False),
+    UniqueConstraint("workspace", "name", name="integrations_name"),
+)
+Index("integrations_newest", integrations.c.workspace, integrations.c.created_at, integrations.c.id)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("workspace", KEY, ForeignKey("workspaces.key"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("role", KEY, nullable=False),
+    Column("permissions", Text, nullable=False),  # JSON array
+    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("integrations", Text),  # JSON array or null
+    Column("tools", Text),  # JSON array or null
+    Column("last_used_at", Instant),
+)
+Index("api_keys_newest", api_keys.c.workspace, api_keys.c.created_at, api_keys.c.id)
+
+secret_references = Table(
+    "secret_references",
+    metadata,
+    Column("path", KEY, primary_key=True),
+    Column("integration", KEY, ForeignKey("integrations.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", KEY),  # null: the newest
+)
+Index("secret_references_integration", secret_references.c.integration)
+
+secret_sweeps = Table(
+    "secret_sweeps",
+    metadata,
+    Column("path", KEY, primary_key=True),
+    Column("due", Instant, nullable=False),
+)
+
+secret_records = Table(
+    "secret_records",
+    metadata,
+    Column("path", KEY, primary_key=True),
+    Column("workspace", KEY, ForeignKey("workspaces.key")),  # null: the operator's own
+    Column("origins", Text, nullable=False),  # JSON array
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+)
+
+secret_values = Table(
+    "secret_values",
+    metadata,
+    Column("path", KEY, primary_key=True),
+    Column("version", KEY, primary_key=True),  # ordered by time
+    Column("key_id", KEY, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # nonce and ciphertext, never in clear
+    Column("created_at", Instant, nullable=False),
+)

@@ -1,0 +1,63 @@
+"""Workspaces: made when first named, each with a version that every write of its integrations raises."""
+
+from collections.abc import AsyncIterator
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from server.store.database import Database
+from server.store.tables import workspaces
+
+
+def key_of(workspace: str) -> str:
+    """Workspace ids are ASCII (their pattern), so lower case is all that ignoring case takes."""
+    return workspace.lower()
+
+
+async def ensure(database: Database, connection: AsyncConnection, workspace: str) -> None:
+    """Within a write: the workspace is there afterwards."""
+    made = (
+        database.insert(workspaces)
+        .values(key=key_of(workspace), id=workspace, version=1, changed=0)
+        .on_conflict_do_nothing(index_elements=["key"])
+    )
+    await connection.execute(made)
+
+
+async def raise_version(database: Database, connection: AsyncConnection, workspace: str) -> None:
+    """Within a write, and last in it: the workspace moved."""
+    changed = await database.raise_counter(connection, "registry")
+    moved = update(workspaces).where(workspaces.c.key == key_of(workspace))
+    await connection.execute(moved.values(version=workspaces.c.version + 1, changed=changed))
+
+
+class WorkspaceRows:
+    """The part of the Registry that is about workspaces."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def ensure_workspace(self, workspace: str) -> str:
+        written = select(workspaces.c.id).where(workspaces.c.key == key_of(workspace))
+        async with self._database.read() as connection:
+            known = (await connection.execute(written)).scalar()
+        if known is not None:
+            return known
+        async with self._database.write() as connection:
+            await ensure(self._database, connection, workspace)
+            return (await connection.execute(written)).scalar_one()
+
+    async def version(self, workspace: str) -> int:
+        query = select(workspaces.c.version).where(workspaces.c.key == key_of(workspace))
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).scalar() or 0
+
+    async def changes(self) -> AsyncIterator[str]:
+        told = 0
+        async for counter in self._database.moves("registry"):
+            query = select(workspaces.c.id).where(workspaces.c.changed > told, workspaces.c.changed <= counter)
+            async with self._database.read() as connection:
+                moved = (await connection.execute(query.order_by(workspaces.c.changed))).scalars().all()
+            told = counter
+            for workspace in moved:
+                yield workspace
