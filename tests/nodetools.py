@@ -55,14 +55,13 @@ class NodeTools:
             text=True,
             timeout=timeout,
             check=False,
+            cwd=self.root / "home",  # where conformance leaves its results
             env=self.environment(),
         )
 
     def environment(self) -> Mapping[str, str]:
         """Small, and with this node first: the packages start further `node`s. HOME is a scratch folder."""
-        home = self.root / "home"
-        home.mkdir(exist_ok=True)
-        return {"PATH": f"{self.node.parent}{os.pathsep}{os.environ['PATH']}", "HOME": str(home)}
+        return {"PATH": f"{self.node.parent}{os.pathsep}{os.environ['PATH']}", "HOME": str(self.root / "home")}
 
 
 def node_env() -> NodeTools:
@@ -74,6 +73,7 @@ def node_env() -> NodeTools:
     tools = NodeTools(TOOLS / "node" / digest)
     if not tools.node.exists():
         _install(npm, tools.root)
+    (tools.root / "home").mkdir(exist_ok=True)
     for source in SOURCES.glob("*.mjs"):
         _place(source, tools.root / source.name)
     return tools

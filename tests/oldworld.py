@@ -1,0 +1,57 @@
+"""The MCP client of the year before (mcp 1.30) in an environment of its own: it can't live beside mcp 2."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+CLIENT = Path(__file__).parent / "clients" / "mcp130.py"
+REQUIREMENTS = CLIENT.with_suffix(".txt")
+TOOLS = Path(__file__).parent.parent / ".tools"
+
+
+@dataclass(frozen=True)
+class OldClient:
+    """`python` is the interpreter of the environment that has mcp 1.30."""
+
+    python: Path
+
+    def run(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Runs tests/clients/mcp130.py to its end; `timeout` in seconds. The exit code is for the caller to judge."""
+        return subprocess.run(
+            [self.python, CLIENT, *arguments], capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+
+def old_client() -> OldClient:
+    """The client, installed where it isn't yet; skips the test in one line where that can't be done."""
+    digest = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
+    root = TOOLS / "mcp130" / digest
+    if not root.exists():
+        _install(root)
+    return OldClient(root / "bin" / "python")
+
+
+def _install(root: Path) -> None:
+    """In a folder beside it and then renamed: two runs at once can't see half of one."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=root.parent, prefix="building-"))
+    python = building / "bin" / "python"
+    for command in (
+        [sys.executable, "-m", "venv", building],
+        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode != 0:
+            shutil.rmtree(building)
+            why = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "no venv or pip")
+            pytest.skip(f"mcp 1.30 can't be installed: {why}")
+    try:
+        building.rename(root)
+    except OSError:
+        shutil.rmtree(building)  # another run was first
