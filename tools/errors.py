@@ -7,10 +7,10 @@
     |   |-- TooLarge 413             |-- RateLimited 429          `-- StorageUnavailable 503
     `-- CallError                    a tool call ended without the answer (told to a model by error_text)
         |-- not sent:   InvalidArguments, UnknownTool, NotAllowed, AddressRefused, Misconfigured, CredentialUnavailable,
-        |               UpstreamUnreachable, TooManyCalls
+        |               UpstreamUnreachable, CertificateRefused, TooManyCalls
         |-- sent:       UpstreamStatus, UpstreamUnavailable, CredentialRejected, RedirectRefused, ResponseTooLarge,
         |               InvalidResponse, ShapingFailed
-        |-- unknown:    OutcomeUnknown, UpstreamTimeout (both "may have been done")
+        |-- unknown:    OutcomeUnknown, UpstreamTimeout (both "may have been done"), AnswerLost (idempotent: repeat it)
         `-- own:        ResultExpired, Cancelled, Internal
 
 Each has a stable `code` (never decided by message text) and an HTTP `status` for REST. A CallError also says whose fault it is,
@@ -166,7 +166,8 @@ class CallError(GatewayError):
     """A tool call that ended without the upstream's answer.
 
     `said` are the upstream's own words (masked, at most 2,000 characters); `advice` is what to do next;
-    `upstream_status` the last HTTP status, if any.
+    `upstream_status` the last HTTP status, if any. `detail` is the precise cause (hosts, addresses, a masked Location) for
+    operators: shown only to callers with Integration.update, never to a model.
     """
 
     status = 502
@@ -182,8 +183,10 @@ class CallError(GatewayError):
         advice: str | None = None,
         retry_after_s: float | None = None,
         upstream_status: int | None = None,
+        detail: str | None = None,
     ) -> None:
         super().__init__(message)
+        self.detail = detail
         self.said = said
         self.advice = advice
         self.retry_after_s = retry_after_s
@@ -258,6 +261,20 @@ class UpstreamUnreachable(CallError):
 
     code = "upstream_unreachable"
     retryable = True
+
+
+class CertificateRefused(UpstreamUnreachable):
+    """The upstream's TLS certificate or handshake isn't accepted: nothing was sent."""
+
+    code = "certificate_refused"
+    retryable = False
+
+
+class AnswerLost(UpstreamUnreachable):
+    """The connection was lost after sending, also in the retries; the operation is idempotent, so the call can be repeated."""
+
+    code = "answer_lost"
+    sent = "unknown"
 
 
 class TooManyCalls(CallError):
