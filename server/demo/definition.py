@@ -28,7 +28,11 @@ SCRIPT: tuple[Step, ...] = (
     Step("Search: large records are filtered and flattened", *EXAMPLE),
     Step("Read one record, by an id that the search gave", "clinic_get_patient", {"id": "f001"}),
     Step("Measurements, one a line", "clinic_list_observations", {"id": "example", "loinc": "8867-4"}),
-    Step("Wrong arguments: told at once, nothing is sent", "clinic_search_patients", {"surname": "Solo", "limit": 500}),
+    Step(
+        "Wrong arguments: told at once, nothing is sent",
+        "clinic_search_patients",
+        {"family_name": "Solo", "limit": 500},
+    ),
     Step("No such patient: the clinic's own words", "clinic_get_patient", {"id": "998"}),
     Step(
         "Create: fixed arguments are added, an Idempotency-Key goes along",
