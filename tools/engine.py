@@ -1,4 +1,4 @@
-"""One HTTP exchange: a request as built goes out, a whole answer within the size limit comes back. The engine is aiohttp.
+"""aiohttp as the Engine: a request as built goes out, a whole answer within the size limit comes back.
 
 No redirects, no retries, no deadline, no cookies, no proxies of the environment: `upstream.py` decides all that. The address
 guard sits here too, where names are resolved and sockets are made (rules H1, H1b): aiohttp doesn't resolve literal addresses.
@@ -10,10 +10,10 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -23,67 +23,7 @@ from yarl import URL
 
 from tools.address_guard import NetworkPolicy, is_this_host, judge
 from tools.errors import AddressRefused, CertificateRefused, InvalidResponse, ResponseTooLarge
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What goes out. `url` is finished: absolute, percent-encoded ASCII, no fragment; it is sent as it is (rules F4).
-
-    `private_headers` are the lower-case names that must not follow a redirect to another origin (rules F5).
-    """
-
-    method: str
-    url: str
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | None = None
-    private_headers: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back, whatever its status. `headers` ignores case (get_all is of no use here: the first one counts);
-    `body` is decompressed, though Content-Encoding is still in `headers`; `url` is where it came from after redirects."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    url: str
-
-
-@dataclass(slots=True)
-class Wire:
-    """`sent`: the first byte of a request may have left and its outcome isn't known. Set by the engine, cleared by Upstream."""
-
-    sent: bool = False
-
-
-class ConnectFailed(Exception):
-    """No connection: nothing was sent. str() is for operators."""
-
-
-class ConnectionLost(Exception):
-    """The connection broke after sending began and before the whole answer was here. `status` if the head had come."""
-
-    def __init__(self, detail: str, status: int | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-
-
-class Engine(Protocol):
-    """Carries one request. Tests put another one in (tests/httpx_engine.py)."""
-
-    async def exchange(self, request: Request, *, pool: str, max_bytes: int, wire: Wire) -> Answer:
-        """Send and read the whole answer; connections are shared only within one `pool`. Cancelling closes the connection.
-
-        Sets `wire.sent` before the first byte leaves. Raises ConnectFailed, ConnectionLost; AddressRefused,
-        CertificateRefused (nothing sent); InvalidResponse, ResponseTooLarge (an answer that can't be taken).
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        ...
-
+from tools.exchange import Answer, ConnectFailed, ConnectionLost, Request, Wire
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 """(name, port) -> its addresses; raises socket.gaierror."""
@@ -368,8 +308,8 @@ class _Watch:
 
     def _look(self) -> None:
         connection = self._response.connection
-        protocol = connection and connection.protocol
-        if protocol and (fault := protocol.exception()):
+        protocol = connection.protocol if connection else None
+        if protocol is not None and (fault := protocol.exception()):
             self._response.content.set_exception(fault)
         else:
             self.__enter__()

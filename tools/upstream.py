@@ -17,16 +17,7 @@ from urllib.parse import quote, urljoin
 from yarl import URL
 
 from tools.address_guard import NetworkPolicy, check_url
-from tools.engine import (
-    AiohttpEngine,
-    Answer,
-    ConnectFailed,
-    ConnectionLost,
-    Engine,
-    Request,
-    Wire,
-    refused,
-)
+from tools.engine import AiohttpEngine, refused
 from tools.errors import (
     AnswerLost,
     CallError,
@@ -37,6 +28,7 @@ from tools.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from tools.exchange import Answer, ConnectFailed, ConnectionLost, Engine, Request, Wire
 
 __all__ = ["Answer", "Attempt", "Limits", "Request", "Retry", "Signer", "Upstream", "retry_after_s"]
 
