@@ -1,5 +1,5 @@
 """One module per auth type, each with the same parts in the same order: what it is and its source, `faults` (checks at writing),
-`secret_paths`, `token_urls`, and the `Credential` that signs. `types.py` has one row per type."""
+`secret_paths`, `token_urls`, `make` (the `Credential` that signs). `types.py` has one row per type."""
 
 from typing import Protocol
 
@@ -19,4 +19,8 @@ class Credential(Protocol):
 
     async def rejected(self, used: Authorization, answer: Answer) -> bool:
         """The origin answered 401 to `used`. True: there is a newer secret or token, so one more try is worth it (A5, B7)."""
+        ...
+
+    def explain(self) -> dict[str, object]:
+        """The way to the credential as the auth X-ray shows it, also after a failure; never a secret, token or assertion."""
         ...

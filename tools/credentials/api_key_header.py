@@ -2,7 +2,9 @@
 
 import re
 
-from tools.credentials.authorization import Authorization, AuthFault, masks_of
+from tools.credentials import Credential
+from tools.credentials.authorization import AuthFault, Authorization, masks_of
+from tools.credentials.parts import CredentialParts
 from tools.credentials.reader import SecretReader
 from tools.errors import Misconfigured
 from tools.models import AuthConfig
@@ -64,6 +66,11 @@ def token_urls(auth: AuthConfig) -> tuple[str, ...]:
     return ()
 
 
+def make(auth: AuthConfig, parts: CredentialParts) -> Credential:
+    path = auth.ssm_param_path or ""
+    return HeaderSecret(parts.reader, path, parts.versions.get(path), auth.header_name or DEFAULT_HEADER)
+
+
 class HeaderSecret:
     """A stored secret as a header, also for `bearer_token` (prefix "Bearer ")."""
 
@@ -84,7 +91,7 @@ class HeaderSecret:
                 version=secret.version,
                 source="secret",
                 masks=masks_of([secret.value]),
-                explain={"secret_path": self._path, "header": self._header},
+                explain=self.explain(),
             )
         return made
 
@@ -92,3 +99,6 @@ class HeaderSecret:
         if self._version is not None:
             return False
         return await self._reader.reread(self._path, used.version) is not None
+
+    def explain(self) -> dict[str, object]:
+        return {"secret_path": self._path, "header": self._header}

@@ -21,7 +21,10 @@ class AuthFault:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Authorization:
-    """One ready header. `version` tells two values of the same credential apart; `masks` are all values that may not be shown."""
+    """One ready header. `version` tells two values of the same credential apart; `masks` are all values that may not be shown.
+
+    `more` are further headers that belong to it and aren't secret (Google's x-goog-user-project).
+    """
 
     header: str
     value: str
@@ -29,6 +32,7 @@ class Authorization:
     source: Source
     masks: tuple[str, ...]
     explain: dict[str, object] = field(default_factory=dict[str, object])
+    more: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
         return f"Authorization(header={self.header!r}, source={self.source!r}, version={self.version!r})"
