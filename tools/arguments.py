@@ -38,16 +38,16 @@ class Prepared:
     changes: tuple[str, ...] = ()
 
 
-def compile_arguments(schema: Schema, path_params: Sequence[str] = ()) -> "Arguments":
+def compile_arguments(schema: Schema, path_params: Sequence[str] = (), *, path: str = "") -> "Arguments":
     """From a stored schema that `check_schema` found no fault in; raises ValueError for others."""
-    return Arguments(schema, path_params)
+    return Arguments(schema, path_params, path)
 
 
 class Arguments:
     """The compiled arguments of one tool. `schema` is the effective one; `names` are the published names, in order."""
 
-    def __init__(self, stored: Schema, path_params: Sequence[str] = ()) -> None:
-        self.schema = effective_schema(stored, path_params)
+    def __init__(self, stored: Schema, path_params: Sequence[str] = (), path: str = "") -> None:
+        self.schema = effective_schema(stored, path_params, path)
         self.aliases = property_aliases(stored_names(self.schema))
         self._validator = compile_validator(self.schema)
         self._max_depth = argument_depth(self.schema)

@@ -4,7 +4,6 @@ A stored schema is JSON Schema 2020-12 of root type object (`{}` means any objec
 against. Everything here is bounded: a hostile schema costs milliseconds, whatever it says.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeGuard
 from urllib.parse import unquote
@@ -43,7 +42,6 @@ _LINEAR = jsonschema_rs.RegexOptions(size_limit=1024 * 1024, dfa_size_limit=1024
 _BACKTRACKING = jsonschema_rs.FancyRegexOptions(
     backtrack_limit=10_000, size_limit=1024 * 1024, dfa_size_limit=1024 * 1024
 )
-_PATH_PARAMETER = re.compile(r"\{([^{}]*)\}")
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
@@ -52,11 +50,6 @@ def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
 
 def is_array(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
-
-
-def path_parameters(path: str) -> tuple[str, ...]:
-    """The names in braces of a path template, in order, each once."""
-    return tuple(dict.fromkeys(_PATH_PARAMETER.findall(path)))
 
 
 def children(schema: Mapping[str, Any]) -> Iterator[tuple[str, Loc, Any]]:
@@ -123,10 +116,11 @@ def fixed_value(prop: Any) -> tuple[bool, Any]:
     return True, prop["const"] if "const" in prop else prop.get("default")
 
 
-def effective_schema(schema: Schema, path_params: Sequence[str] = ()) -> Schema:
+def effective_schema(schema: Schema, path_params: Sequence[str] = (), path: str = "") -> Schema:
     """The stored schema as calls are held against it: root type object, every path parameter a required property.
 
-    A schema that lists no properties stays open to any, also when path parameters are added to it.
+    A schema that lists no properties stays open to any, also when path parameters are added to it. One that is added, or
+    has no description, is described by its place in `path`.
     """
     effective: Schema = {k: v for k, v in schema.items() if k not in ("$schema", "$id")}
     effective["type"] = "object"
@@ -140,6 +134,9 @@ def effective_schema(schema: Schema, path_params: Sequence[str] = ()) -> Schema:
     for param in path_params:
         name = by_wire.get(param, param)
         prop: Any = properties.setdefault(name, {"type": "string"})
+        if path and is_object(prop) and not prop.get("description"):
+            told = f"Identifier in the path {path}; use it exactly as another tool returned it."
+            properties[name] = prop = {**prop, "description": told}
         if name not in required and not (is_object(prop) and ("default" in prop or prop.get("x-fixed"))):
             required.append(name)
     if path_params:
