@@ -1,4 +1,4 @@
-"""Which addresses and ports an integration may reach (rules H1). Pure but for `is_this_host`, which asks the routing table.
+"""Which addresses and ports an integration may reach (rules H1). Pure but for `is_this_host`, which asks the kernel.
 
 The guard is asked three times: for the URL as it is written (`check_url`: literal addresses and ports, no DNS), for every
 address that a name resolves to, and where the socket is made. All three end in `judge`.
@@ -100,10 +100,8 @@ def judge(address: str | Address, port: int, policy: NetworkPolicy) -> str | Non
 
     `address` is an address, not a name; one that doesn't parse, or that has a zone, is refused.
     """
-    if not 0 < port < 65536:
-        return f"port {port} isn't a port"
-    if port in REFUSED_PORTS and port not in policy.allowed_ports:
-        return f"port {port} is refused unless the operator allows it"
+    if reason := _judge_port(port, policy):
+        return reason
     if isinstance(address, str):
         try:
             address = ip_address(address)
@@ -114,6 +112,14 @@ def judge(address: str | Address, port: int, policy: NetworkPolicy) -> str | Non
     for candidate in _meanings(address):
         if reason := _judge_one(candidate, port, policy):
             return reason if candidate == address else f"{address} holds {candidate}: {reason}"
+    return None
+
+
+def _judge_port(port: int, policy: NetworkPolicy) -> str | None:
+    if not 0 < port < 65536:
+        return f"port {port} isn't a port"
+    if port in REFUSED_PORTS and port not in policy.allowed_ports:
+        return f"port {port} is refused unless the operator allows it"
     return None
 
 
@@ -191,9 +197,7 @@ def check_url(url: str | URL, policy: NetworkPolicy) -> str | None:
         return None
     if host.isascii() and not _HOST_NAME.fullmatch(host):
         return f"{host!r} isn't a host name"
-    if port in REFUSED_PORTS and port not in policy.allowed_ports:
-        return f"port {port} is refused unless the operator allows it"
-    return None
+    return _judge_port(port, policy)
 
 
 def spelled_address(host: str) -> Address | None:
@@ -224,12 +228,11 @@ def _number(part: str) -> int:
 
 
 def is_this_host(address: Address) -> bool:
-    """True if the address belongs to an interface of this host. Sends nothing: a UDP connect only asks the routing table,
-    and the kernel picks the same address as the source exactly when it is our own."""
+    """True if the address belongs to an interface of this host: exactly those can be bound. Sends nothing."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((str(address), 9))
-            return ip_address(probe.getsockname()[0]) == address
+            probe.bind((str(address), 0))
     except OSError:
         return False
+    return True

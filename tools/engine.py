@@ -18,7 +18,6 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.http_exceptions import HttpProcessingError
-from multidict import CIMultiDict
 from yarl import URL
 
 from tools.address_guard import NetworkPolicy, is_this_host, judge
@@ -150,7 +149,8 @@ _IDLE_POOL_S = 300.0
 
 
 class AiohttpEngine:
-    """`lookup` answers names; `tls` replaces the context (own CA); `connections` is the limit for each pool and origin."""
+    """`lookup` answers names; `tls` replaces the context (own CA); `user_agent` goes out where the request has none;
+    `connections` is the limit for each pool and origin."""
 
     def __init__(
         self,
@@ -158,6 +158,7 @@ class AiohttpEngine:
         *,
         lookup: Lookup = system_lookup,
         tls: ssl.SSLContext | None = None,
+        user_agent: str = "integrations-mcp",
         connections: int = 100,
         keepalive_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
@@ -165,6 +166,7 @@ class AiohttpEngine:
         self._network = network
         self._resolver = _GuardedResolver(lookup, network)
         self._tls = tls or strict_tls()
+        self._headers = {"User-Agent": user_agent, "Accept-Encoding": "gzip, deflate"}
         self._connections = connections
         self._keepalive_s = keepalive_s
         self._clock = clock
@@ -182,7 +184,7 @@ class AiohttpEngine:
             response = await opened.session.request(
                 request.method,
                 URL(request.url, encoded=True),
-                headers=CIMultiDict(request.headers),
+                headers=request.headers,
                 # Bytes over 1 MiB would be written in one piece, and aiohttp warns of it.
                 data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body,
                 skip_auto_headers=skip,
@@ -216,6 +218,7 @@ class AiohttpEngine:
         )
         session = aiohttp.ClientSession(
             connector=connector,
+            headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=_NO_TIMEOUT,
             trust_env=False,

@@ -117,7 +117,6 @@ class Upstream:
         network: NetworkPolicy,
         *,
         engine: Engine | None = None,
-        user_agent: str = "integrations-mcp",
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -125,7 +124,6 @@ class Upstream:
     ) -> None:
         self._network = network
         self._engine = engine or AiohttpEngine(network)
-        self._user_agent = ("User-Agent", user_agent)
         self._clock = clock
         self._wall_clock = wall_clock
         self._sleep = sleep
@@ -206,8 +204,9 @@ class Upstream:
                     if await signer.refused(outcome):
                         why, wait_s = "401, signed again", 0.0
                         continue
-                again = outcome.status in retry.statuses and (retry.idempotent or outcome.status in NOTHING_DONE)
-                why = f"status {outcome.status}"
+                if outcome.status not in retry.statuses or not (retry.idempotent or outcome.status in NOTHING_DONE):
+                    return outcome
+                again, why = True, f"status {outcome.status}"
                 asked = retry_after_s(outcome.headers, self._wall_clock()) or 0.0
             else:
                 again = retry.idempotent or isinstance(outcome, ConnectFailed)
@@ -253,8 +252,6 @@ class Upstream:
         return outcome
 
     async def _follow(self, request: Request, pool: str, limits: Limits, wire: Wire) -> Answer:
-        if not any(name.lower() == "user-agent" for name, _ in request.headers):
-            request = replace(request, headers=(*request.headers, self._user_agent))
         hops = 0
         while True:
             answer = await self._engine.exchange(request, pool=pool, max_bytes=limits.max_bytes, wire=wire)
