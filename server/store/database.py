@@ -17,7 +17,8 @@ from server.store.tables import counters
 from tools.errors import StorageUnavailable
 
 BUSY_S = 5.0
-_BACKOFF_S = 2.0
+RETRY_S = 2.0
+"""How long watchers wait before they look at a database again that couldn't be used."""
 
 
 class Database:
@@ -80,7 +81,7 @@ class Database:
                 await self._listen()
             return await self.counter(name), self._backend.poll_s
         except StorageUnavailable:
-            return last, _BACKOFF_S
+            return last, RETRY_S
 
     async def _listen(self) -> None:
         assert self._backend.listener is not None

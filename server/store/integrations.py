@@ -19,6 +19,8 @@ from tools.registry import ListPage, ListQuery
 
 _ROW = (
     integrations.c.id,
+    integrations.c.created_at,
+    integrations.c.updated_at,
     integrations.c.version,
     integrations.c.last_tested_at,
     integrations.c.last_test_status,
@@ -174,6 +176,8 @@ def _parsed(row: Row[*tuple[Any, ...]]) -> Integration:
     return document.model_copy(
         update={
             "workspace_id": row.workspace_id,
+            "created_at": row.created_at,
+            "updated_at": row.updated_at,
             "version": row.version,
             "last_tested_at": row.last_tested_at,
             "last_test_status": row.last_test_status,

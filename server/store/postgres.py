@@ -1,5 +1,6 @@
 """PostgreSQL: asyncpg behind SQLAlchemy, safe behind pgbouncer in transaction mode (no statement outlives its transaction)."""
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
@@ -21,7 +22,15 @@ def backend(url: str) -> Backend:
     async def connect(**options: Any) -> Any:
         # The URL goes to the driver only: SQLAlchemy never sees it, so that no repr of an engine can show the password.
         opened: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - untyped
-        return await opened(url, timeout=CONNECT_S, command_timeout=COMMAND_S, statement_cache_size=0, **options)
+        opening = asyncio.ensure_future(
+            opened(url, timeout=CONNECT_S, command_timeout=COMMAND_S, statement_cache_size=0, **options)
+        )
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # Cancelled in the middle of its handshake asyncpg leaves futures behind that nobody awaits: let it end first.
+            opening.add_done_callback(_abandon)
+            raise
 
     options: dict[str, Any] = {
         "async_creator_fn": connect,
@@ -46,6 +55,11 @@ def backend(url: str) -> Backend:
         poll_s=1.0,
         listener=_Listener(connect),
     )
+
+
+def _abandon(opening: "asyncio.Future[Any]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().terminate()
 
 
 class _Listener:

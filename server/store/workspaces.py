@@ -1,12 +1,14 @@
 """Workspaces: made when first named, each with a version that every write of its integrations raises."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
+import anyio
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from server.store.database import Database
+from server.store.database import RETRY_S, Database
 from server.store.tables import workspaces
+from tools.errors import StorageUnavailable
 
 
 def key_of(workspace: str) -> str:
@@ -55,9 +57,15 @@ class WorkspaceRows:
     async def changes(self) -> AsyncIterator[str]:
         told = 0
         async for counter in self._database.moves("registry"):
-            query = select(workspaces.c.id).where(workspaces.c.changed > told, workspaces.c.changed <= counter)
-            async with self._database.read() as connection:
-                moved = (await connection.execute(query.order_by(workspaces.c.changed))).scalars().all()
-            told = counter
-            for workspace in moved:
+            for workspace in await self._moved(told, counter):
                 yield workspace
+            told = counter
+
+    async def _moved(self, after: int, until: int) -> Sequence[str]:
+        query = select(workspaces.c.id).where(workspaces.c.changed > after, workspaces.c.changed <= until)
+        while True:
+            try:
+                async with self._database.read() as connection:
+                    return (await connection.execute(query.order_by(workspaces.c.changed))).scalars().all()
+            except StorageUnavailable:
+                await anyio.sleep(RETRY_S)  # what moved is told later, not lost
