@@ -1,13 +1,15 @@
 """What a credential hands to a call: the header, how it was come by, and what must be masked because of it."""
 
 import base64
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from tools.models import AuthConfig
 
+_HEX = re.compile(r"%[0-9A-F]{2}")
 Source = Literal["secret", "cached_token", "minted_token"]
 
 
@@ -44,7 +46,10 @@ def masks_of(values: Iterable[str]) -> tuple[str, ...]:
     for value in values:
         if len(value) < 8:
             continue
-        spellings |= {value, quote(value, safe=""), quote(value, safe="~"), value.replace("\n", "\\n")}
+        spellings |= {value, value.replace("\n", "\\n")}
+        for encoded in (quote(value, safe=""), quote(value, safe="~"), quote_plus(value)):
+            # Several servers answer with lower-case hex digits.
+            spellings |= {encoded, _HEX.sub(lambda match: match[0].lower(), encoded)}
         spellings.add(value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("/", "\\/"))
         spellings.add(value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n"))
         spellings |= _base64_cores(value)

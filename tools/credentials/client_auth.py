@@ -29,8 +29,9 @@ class ClientSecret:
         return [("client_id", self.client_id), ("client_secret", self.secret)] if method == "post" else []
 
     def hidden(self) -> tuple[str, ...]:
-        """What a server could echo: the secret, and the header's value whole."""
-        return (self.secret, *(value.removeprefix("Basic ") for _, value in self.headers("basic")))
+        """What a server could echo: the secret, its encoded form (also within base64), and the header's value whole."""
+        pair = (value.removeprefix("Basic ") for _, value in self.headers("basic"))
+        return (self.secret, quote_plus(self.secret), *pair)
 
 
 def encoded(form: Sequence[tuple[str, str]]) -> bytes:

@@ -127,6 +127,10 @@ class TokenCache:
         for method in [m for m in self.methods if m[:2] == (workspace, integration_id)]:
             del self.methods[method]
 
+    async def settled(self) -> None:
+        """Waits for the mints that run now, however they end."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def aclose(self) -> None:
         for task in self._tasks:
             task.cancel()
