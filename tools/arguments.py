@@ -21,6 +21,7 @@ from tools.json_schema import (
     effective_schema,
     fixed_value,
     is_array,
+    is_closed,
     is_object,
     stored_names,
 )
@@ -57,8 +58,7 @@ class Arguments:
         self._properties = {name: prop for name, prop in root.properties.items() if name not in self._fixed}
         self._known = frozenset(self._properties)
         self.names = tuple(self.aliases.get(name, name) for name in self._properties)
-        says = ("additionalProperties", "patternProperties", "unevaluatedProperties")
-        self._closed = "properties" in stored and not any(keyword in stored for keyword in says)
+        self._closed = is_closed(stored)
         self._defaults = self._shapes.has_defaults(self.schema)
 
     def prepare(self, args: Mapping[str, Any]) -> Prepared:

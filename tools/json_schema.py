@@ -116,11 +116,17 @@ def fixed_value(prop: Any) -> tuple[bool, Any]:
     return True, prop["const"] if "const" in prop else prop.get("default")
 
 
+def is_closed(schema: Schema) -> bool:
+    """Whether unknown arguments are refused: it lists properties and says nothing of further ones (semantics)."""
+    says = ("additionalProperties", "patternProperties", "unevaluatedProperties")
+    return "properties" in schema and not any(keyword in schema for keyword in says)
+
+
 def effective_schema(schema: Schema, path_params: Sequence[str] = (), path: str = "") -> Schema:
     """The stored schema as calls are held against it: root type object, every path parameter a required property.
 
-    A schema that lists no properties stays open to any, also when path parameters are added to it. One that is added, or
-    has no description, is described by its place in `path`.
+    A schema that lists no properties stays open to any, also when path parameters or required names are added to it. A path
+    parameter without description is described by its place in `path`.
     """
     effective: Schema = {k: v for k, v in schema.items() if k not in ("$schema", "$id")}
     effective["type"] = "object"
@@ -139,7 +145,9 @@ def effective_schema(schema: Schema, path_params: Sequence[str] = (), path: str 
             properties[name] = prop = {**prop, "description": told}
         if name not in required and not (is_object(prop) and ("default" in prop or prop.get("x-fixed"))):
             required.append(name)
-    if path_params:
+    if effective.get("additionalProperties") is not False:
+        properties.update({name: {} for name in required if name not in properties})
+    if properties:
         if "properties" not in effective:
             effective.setdefault("additionalProperties", True)
         effective["properties"] = properties

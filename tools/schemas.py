@@ -21,6 +21,7 @@ from tools.json_schema import (
     effective_schema,
     fixed_value,
     is_array,
+    is_closed,
     is_object,
     pattern_weight,
     resolve,
@@ -28,6 +29,8 @@ from tools.json_schema import (
     wire_name,
 )
 from tools.models import MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH
+from tools.naming import nearest
+from tools.shapes import Shapes
 
 PLACES = ("path", "query", "header", "body")
 
@@ -67,9 +70,11 @@ def check_schema(schema: Any, path_params: Sequence[str] = ()) -> list[SchemaFau
     faults = _check_form(schema)
     if not faults:
         faults = _check_meta(schema)
+    nodes = list(subschemas(schema)) if not faults else []
     if not faults:
-        nodes = list(subschemas(schema))
-        faults = [*_check_refs(schema, nodes), *_check_patterns(nodes), *_check_arguments(schema, nodes, path_params)]
+        faults = _check_refs(schema, nodes)
+    if not faults:
+        faults = [*_check_patterns(nodes), *_check_arguments(schema, nodes, path_params)]
     if not faults:
         faults = _check_compiles(schema, path_params)
     return faults[:_MAX_FAULTS]
@@ -210,6 +215,15 @@ def _check_arguments(
         if ("path", param) not in taken and param in properties:
             said = "fills a parameter of the path, so x-in must be path or absent"
             faults.append(SchemaFault(("properties", param, "x-in"), said, "x_in"))
+    if is_closed(root) or root.get("additionalProperties") is False:
+        known = [*Shapes(root).of(root).properties, *path_params]
+        for index, name in enumerate(root.get("required", ())):
+            if name not in known:
+                close = nearest(name, known)
+                hint = f"; did you mean {_short(close)}?" if close else ""
+                faults.append(
+                    SchemaFault(("required", index), f"{_short(name)} is not in properties{hint}", "required")
+                )
     bodies = [n for n, p in properties.items() if is_object(p) and p.get("x-body") is True]
     if bodies:
         for name, prop in properties.items():
