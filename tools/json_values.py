@@ -1,0 +1,76 @@
+"""JSON values as Python holds them: what kind they are, how heavy, and how they are written. Pure."""
+
+import json
+from typing import Any, Final, TypeGuard
+
+import orjson
+
+MAX_RESULT: Final = 10 * 1024 * 1024
+"""Characters of JSON that an expression may make."""
+
+
+class ValueTooDeep(ValueError):
+    """The value is nested too deeply to be written."""
+
+
+def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def is_array(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
+def kind_of(value: Any) -> str:
+    """A value's JSON type in words, for messages."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case str():
+            return "text"
+        case int() | float():
+            return "a number"
+        case list():
+            return "an array"
+        case _:
+            return "an object"
+
+
+def weigh(value: Any, most_nodes: int, most_characters: int = MAX_RESULT) -> tuple[int, int]:
+    """(JSON values in `value`, about its characters as JSON); stops counting once either is over its bound.
+
+    A value that an expression made can hold one list many times: it counts as often as it would be written.
+    """
+    nodes = size = 0
+    stack = [value]
+    while stack and nodes <= most_nodes and size <= most_characters:
+        item = stack.pop()
+        nodes += 1
+        if isinstance(item, str):
+            size += len(item) + 3
+        elif is_object(item):
+            size += 2 + sum(map(len, item)) + 4 * len(item)
+            stack.extend(item.values())
+        elif is_array(item):
+            size += 2
+            stack.extend(item)
+        else:
+            size += 5
+    return nodes, size
+
+
+def write_json(value: Any) -> str:
+    """Compact JSON, in the value's own order. Raises ValueTooDeep.
+
+    The slow way is for what orjson refuses: integers over 64 bits, more than 254 levels, lone surrogates.
+    """
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        try:
+            text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        except RecursionError:
+            raise ValueTooDeep("the value is nested too deeply to be written") from None
+        return text.encode("utf-8", "replace").decode()
