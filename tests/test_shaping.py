@@ -8,7 +8,7 @@ import pytest
 
 from tools.errors import ShapingFailed
 from tools.models import EndpointConfig
-from tools.shaping import ShapeSyntaxError, StageFailed, compile_shaper, shape
+from tools.shaping import ShapeSyntaxError, compile_shaper, shape
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "vectors" / "shaping.json").read_text("utf-8"))[
     "cases"
@@ -25,8 +25,8 @@ def text(raw: Any, args: dict[str, Any] | None = None, **fields: Any) -> str:
     return shape(compile_shaper(endpoint(**fields)), args or {}, raw).text
 
 
-def failure(raw: Any, **fields: Any) -> StageFailed:
-    with pytest.raises(StageFailed) as e:
+def failure(raw: Any, **fields: Any) -> ShapingFailed:
+    with pytest.raises(ShapingFailed) as e:
         text(raw, **fields)
     return e.value
 
@@ -36,7 +36,7 @@ def test_a_worked_example_gives_every_stage(case: dict[str, Any]) -> None:
     shaper = compile_shaper(endpoint(**{name: case[name] for name in FIELDS if name in case}))
     expected = case["expect"]
     if "error_stage" in expected:
-        with pytest.raises(StageFailed) as e:
+        with pytest.raises(ShapingFailed) as e:
             shape(shaper, case.get("args", {}), case["raw"])
         assert e.value.stage == expected["error_stage"]
         reached: Any = e.value.partial
@@ -147,7 +147,6 @@ def test_a_template_that_fails_says_what_and_what_was_there(
     assert (e.stage, e.expression, e.available) == ("result_template", expression or template, available)
     assert told in e.message
     assert e.partial.value == PATIENT
-    assert e.partial.done[-1] == "value"
 
 
 def test_a_template_cannot_change_the_answer() -> None:
@@ -175,7 +174,6 @@ def test_a_template_cannot_change_the_answer() -> None:
 def test_a_path_over_text_is_an_error_of_its_stage(fields: dict[str, Any], stage: str, expression: str) -> None:
     e = failure("plain text", **fields)
     assert (e.stage, e.expression) == (stage, expression)
-    assert isinstance(e, ShapingFailed)
     assert e.partial.raw == "plain text"
 
 

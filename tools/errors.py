@@ -360,11 +360,15 @@ class UpstreamTimeout(CallError):
 
 
 class ShapingFailed(CallError):
-    """A shaping stage failed over this answer. `stage` is response_filter, response_mapping, result_key or result_template."""
+    """A shaping stage failed over this answer. `stage` is response_filter, response_mapping, result_key or result_template.
+
+    `partial` has the stages before it: a `shaping.Shaped` whose stages that weren't reached are None (and `text` "").
+    """
 
     code = "shaping_failed"
     fault = "configuration"
     sent = "yes"
+    partial: Any = None
 
     def __init__(self, message: str, *, stage: str, expression: str, available: Sequence[str] = ()) -> None:
         super().__init__(message)

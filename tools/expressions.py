@@ -15,8 +15,8 @@ from tools.models import MAX_EXPRESSION_CHARS
 from tools.paths import follow, plain_path
 
 MAX_NODES: Final = 100
-BUDGET: Final = 60_000
-"""Steps of one JMESPath evaluation, about 0.5 to 1 microsecond each; scanning 8 values or 256 characters is a step too."""
+BUDGET: Final = 40_000
+"""Steps of all expressions over one answer, about 1 microsecond each; scanning 8 values or 256 characters is a step too."""
 
 
 class ExpressionSyntaxError(ValueError):
@@ -27,6 +27,20 @@ class ExpressionFailed(ValueError):
     """The expression can't be evaluated over this value, or spends more than its budget."""
 
 
+class Budget:
+    """What the expressions of one endpoint may still spend over one answer."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, steps: int = BUDGET) -> None:
+        self.left = steps
+
+    def pay(self, steps: int) -> None:
+        self.left -= steps
+        if self.left < 0:
+            raise ExpressionFailed(f"takes more than {BUDGET:,} steps over this answer: filter first, or simplify it")
+
+
 @dataclass(frozen=True, slots=True)
 class Expression:
     """A compiled expression: a plain path, or a JMESPath tree."""
@@ -35,13 +49,13 @@ class Expression:
     path: tuple[str, ...] | None
     tree: dict[str, Any] | None
 
-    def evaluate(self, value: Any) -> Any:
+    def evaluate(self, value: Any, budget: Budget) -> Any:
         """What the expression picks; None when nothing. Raises ExpressionFailed."""
         if self.path is not None:
             if isinstance(value, (str, bool, int, float)):
                 raise ExpressionFailed(f"a path needs an object or an array; there was {kind_of(value)}")
-            return follow(value, self.path)
-        return _Interpreter().run(self.tree, value)
+            return follow(value, self.path, budget.pay)
+        return _Interpreter(budget).run(self.tree, value)
 
 
 def compile_expression(text: str) -> Expression:
@@ -108,10 +122,10 @@ class _Functions(functions.Functions):
 class _Interpreter(visitor.TreeInterpreter):
     """One evaluation: every visit is a step, and what a node scans or makes is paid for before it is done."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
         super().__init__()
         self._calls: Any = _Functions(write_json)
-        self._left = BUDGET
+        self._budget = budget
 
     def run(self, tree: Any, value: Any) -> Any:
         try:
@@ -129,13 +143,11 @@ class _Interpreter(visitor.TreeInterpreter):
             raise ExpressionFailed(f"can't be evaluated: {' '.join(str(e).split())[:200]}") from None
 
     def _pay(self, steps: int) -> None:
-        self._left -= steps
-        if self._left < 0:
-            raise ExpressionFailed(f"takes more than {BUDGET:,} steps over this answer: filter first, or simplify it")
+        self._budget.pay(steps)
 
     def _bounded(self, value: Any) -> None:
-        nodes, size = weigh(value, self._left * 8)
-        self._pay(nodes // 8)
+        nodes, size = weigh(value, self._budget.left * 4 + 4)
+        self._pay(nodes // 4)
         self._limit(size)
 
     def _limit(self, size: int) -> None:
@@ -143,9 +155,7 @@ class _Interpreter(visitor.TreeInterpreter):
             raise ExpressionFailed(f"makes more than {MAX_RESULT // 1024 // 1024} MiB")
 
     def visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
-        self._left -= 1
-        if self._left < 0:
-            self._pay(0)
+        self._budget.pay(1)
         return super().visit(node, *args, **kwargs)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - untyped
 
     def visit_flatten(self, node: Any, value: Any) -> Any:
@@ -181,6 +191,7 @@ class _Interpreter(visitor.TreeInterpreter):
     def visit_function_expression(self, node: Any, value: Any) -> Any:
         name: str = node["value"]
         given: list[Any] = [self.visit(child, value) for child in node["children"]]
+        self._pay(3)
         for argument in given:
             if isinstance(argument, str):
                 self._pay(len(argument) // 256)

@@ -48,12 +48,13 @@ def weigh(value: Any, most_nodes: int, most_characters: int = MAX_RESULT) -> tup
     while stack and nodes <= most_nodes and size <= most_characters:
         item = stack.pop()
         nodes += 1
-        if isinstance(item, str):
+        kind: Any = type(item)  # on the path of every mapped call: isinstance costs three times as much
+        if kind is str:
             size += len(item) + 3
-        elif is_object(item):
+        elif kind is dict:
             size += 2 + sum(map(len, item)) + 4 * len(item)
             stack.extend(item.values())
-        elif is_array(item):
+        elif kind is list:
             size += 2
             stack.extend(item)
         else:

@@ -5,7 +5,7 @@ A path goes through arrays by itself. `follow` picks by one path; a `Mask` keeps
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,46 +35,46 @@ def plain_path(text: str) -> tuple[str, ...] | None:
     return tuple(text.split("."))
 
 
-def follow(value: Any, path: Sequence[str]) -> Any:
+def follow(value: Any, path: Sequence[str], pay: Callable[[int], None]) -> Any:
     """What a plain path picks: the value itself, or one flat list once the path goes through an array or a `*`.
 
-    What isn't found is None, in a list it is skipped.
+    What isn't found is None, in a list it is skipped. `pay` is told of every four values that are gone through.
     """
-    found, many = _follow(value, path, 0)
-    return found if many or found is not _ABSENT else None
 
-
-def _follow(value: Any, path: Sequence[str], at: int) -> tuple[Any, bool]:
-    while at < len(path):
-        name = path[at]
-        if is_object(value):
-            if name == "*":
-                return _collect(value.values(), path, at + 1)
-            if name not in value:
+    def go(value: Any, at: int) -> tuple[Any, bool]:
+        while at < len(path):
+            name = path[at]
+            if is_object(value):
+                if name == "*":
+                    return collect(value.values(), at + 1)
+                if name not in value:
+                    return _ABSENT, False
+                value = value[name]
+            elif is_array(value):
+                if not _is_index(name):
+                    return collect(value, at)
+                index = int(name)
+                if index >= len(value):
+                    return _ABSENT, False
+                value = value[index]
+            else:
                 return _ABSENT, False
-            value = value[name]
-        elif is_array(value):
-            if not _is_index(name):
-                return _collect(value, path, at)
-            index = int(name)
-            if index >= len(value):
-                return _ABSENT, False
-            value = value[index]
-        else:
-            return _ABSENT, False
-        at += 1
-    return value, False
+            at += 1
+        return value, False
 
+    def collect(values: Collection[Any], at: int) -> tuple[list[Any], bool]:
+        pay(1 + len(values) // 4)
+        collected: list[Any] = []
+        for item in values:
+            found, _ = go(item, at)
+            if is_array(found):
+                collected.extend(found)
+            elif found is not _ABSENT:
+                collected.append(found)
+        return collected, True
 
-def _collect(values: Iterable[Any], path: Sequence[str], at: int) -> tuple[list[Any], bool]:
-    collected: list[Any] = []
-    for item in values:
-        found, _ = _follow(item, path, at)
-        if is_array(found):
-            collected.extend(found)
-        elif found is not _ABSENT:
-            collected.append(found)
-    return collected, True
+    found, _ = go(value, 0)
+    return found if found is not _ABSENT else None
 
 
 def _is_index(name: str) -> bool:

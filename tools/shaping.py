@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tools.cutting import write
 from tools.errors import ShapingFailed
-from tools.expressions import Expression, ExpressionFailed, ExpressionSyntaxError, compile_expression
+from tools.expressions import Budget, Expression, ExpressionFailed, ExpressionSyntaxError, compile_expression
 from tools.json_values import ValueTooDeep, is_object
 from tools.models import EndpointConfig
 from tools.paths import Mask, PathFailed, PathSyntaxError, compile_mask, path_fault
@@ -59,35 +59,16 @@ class Shaped:
     """Each stage's value; a stage that isn't configured repeats the one before. `text` is whole, uncut."""
 
     raw: Any
-    after_filter: Any
-    after_mapping: Any
-    value: Any
-    text: str
+    after_filter: Any = None
+    after_mapping: Any = None
+    value: Any = None
+    text: str = ""
     templated: bool = False
 
     @property
     def written_from(self) -> Any:
         """What `cutting.divide` takes beside `text`: the value, or the text itself where a template wrote it."""
         return self.text if self.templated else self.value
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """The stages before one failed: `done` names those that have a value, as fields of Shaped, in order."""
-
-    raw: Any
-    after_filter: Any = None
-    after_mapping: Any = None
-    value: Any = None
-    done: tuple[str, ...] = ("raw",)
-
-
-class StageFailed(ShapingFailed):
-    """ShapingFailed with the stages that were reached."""
-
-    def __init__(self, failed: ShapingFailed, partial: Reached) -> None:
-        super().__init__(failed.message, stage=failed.stage, expression=failed.expression, available=failed.available)
-        self.partial = partial
 
 
 def compile_shaper(endpoint: EndpointConfig) -> Shaper:
@@ -134,18 +115,18 @@ def _expression(text: str, field: tuple[str | int, ...], faults: list[ShapeFault
 
 
 def shape(shaper: Shaper, args: Mapping[str, Any], raw: Any) -> Shaped:
-    """Every stage over one successful answer. Raises StageFailed, which is a ShapingFailed with `partial`."""
-    reached = Reached(raw)
+    """Every stage over one successful answer. Raises ShapingFailed, whose `partial` is a Shaped of the stages reached."""
+    reached = Shaped(raw)
+    budget = Budget()
     try:
-        after_filter = _filter(shaper, raw)
-        reached = Reached(raw, after_filter, done=("raw", "after_filter"))
-        after_mapping = _map(shaper, after_filter)
-        reached = Reached(raw, after_filter, after_mapping, done=("raw", "after_filter", "after_mapping"))
-        value = after_mapping if shaper.key is None else _evaluate(shaper.key, after_mapping, "result_key", "")
-        reached = Reached(raw, after_filter, after_mapping, value, ("raw", "after_filter", "after_mapping", "value"))
+        reached = Shaped(raw, after_filter := _filter(shaper, raw))
+        reached = Shaped(raw, after_filter, after_mapping := _map(shaper, after_filter, budget))
+        value = _evaluate(shaper.key, after_mapping, budget, "result_key", "") if shaper.key else after_mapping
+        reached = Shaped(raw, after_filter, after_mapping, value)
         return Shaped(raw, after_filter, after_mapping, value, _text(shaper, value, args), shaper.template is not None)
     except ShapingFailed as e:
-        raise StageFailed(e, reached) from None
+        e.partial = reached
+        raise
 
 
 def _filter(shaper: Shaper, raw: Any) -> Any:
@@ -159,16 +140,16 @@ def _filter(shaper: Shaper, raw: Any) -> Any:
         raise _failed("response_filter", shaper.filter_text, "the answer is nested too deeply") from None
 
 
-def _map(shaper: Shaper, value: Any) -> Any:
+def _map(shaper: Shaper, value: Any, budget: Budget) -> Any:
     if shaper.mapping is None:
         return value
-    return {name: _evaluate(expression, value, "response_mapping", name) for name, expression in shaper.mapping}
+    return {name: _evaluate(expression, value, budget, "response_mapping", name) for name, expression in shaper.mapping}
 
 
-def _evaluate(expression: Expression, value: Any, stage: Stage, name: str) -> Any:
+def _evaluate(expression: Expression, value: Any, budget: Budget, stage: Stage, name: str) -> Any:
     said = f"{name}: " if name else ""
     try:
-        return expression.evaluate(value)
+        return expression.evaluate(value, budget)
     except ExpressionFailed as e:
         raise _failed(stage, expression.text, f"{said}{e}", value) from None
     except RecursionError:

@@ -113,6 +113,8 @@ def check(source: str) -> None:
                     raise TemplateSyntaxError("write a blank between the braces of an object and of the tag: } }}")
                 at = token.end()
                 break
+            if text in ("'", '"'):
+                raise TemplateSyntaxError("a string doesn't end")
             if token.lastgroup == "close":
                 text = text[0]  # not this tag's end: two operators side by side
             at += len(text)

@@ -22,7 +22,7 @@ from tools.models import MAX_TEMPLATE_BYTES
 from tools.template_guard import MULTIPLIERS, TemplateSyntaxError, check
 
 FUEL: Final = 300_000
-TOUCHES: Final = 20_000
+TOUCHES: Final = 16_000
 """About 2 to 3 microseconds each; text counts one a 32 characters."""
 MAX_NAMES: Final = 20
 MAX_RANGE: Final = 1000
@@ -203,7 +203,7 @@ def _json(value: _Object | _Array, meter: _Meter) -> str:
 
 def _weighed(value: Any, meter: _Meter) -> Any:
     """Pays for all of a value that is about to be written."""
-    nodes, size = weigh(value, meter.left)
+    nodes, size = weigh(value, meter.left * 4 + 4, meter.left * 32 + 32)
     meter.pay(nodes // 4 + size // 32)
     return value
 
