@@ -260,7 +260,7 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     if encoding == "identity":
         encoding = ""
     if encoding not in ("", "gzip", "deflate"):
-        raise InvalidResponse("its answer is in an encoding that was not asked for", detail=encoding[:100])
+        raise _unreadable("its answer is in an encoding that was not asked for", encoding[:100], status)
     length = response.content_length
     if length is not None and length > max_bytes:
         raise _too_large(max_bytes)
@@ -271,9 +271,9 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         with _Watch(response):
             return await _read_pieces(content, _Inflate(encoding) if encoding else None, max_bytes)
     except zlib.error as exc:
-        raise InvalidResponse("its answer can't be decompressed", detail=str(exc)) from exc
+        raise _unreadable("its answer can't be decompressed", str(exc), status) from exc
     except HttpProcessingError as exc:
-        raise InvalidResponse("its answer isn't HTTP", detail=exc.message[:300]) from exc
+        raise _unreadable("its answer isn't HTTP", exc.message[:300], status) from exc
     except (aiohttp.ClientError, OSError) as exc:
         raise ConnectionLost(_why_lost(exc), status) from exc
 
@@ -289,7 +289,7 @@ async def _read_pieces(content: aiohttp.StreamReader, inflate: "_Inflate | None"
             raise _too_large(max_bytes)
         pieces.append(piece)
     if inflate and not inflate.complete:
-        raise InvalidResponse("its answer can't be decompressed", detail="the compressed data ends early")
+        raise zlib.error("the compressed data ends early")
     return b"".join(pieces)
 
 
@@ -346,6 +346,10 @@ class _Inflate:
         if self._encoding == "gzip":
             return 16 + zlib.MAX_WBITS
         return zlib.MAX_WBITS if first & 0x0F == 8 else -zlib.MAX_WBITS
+
+
+def _unreadable(message: str, detail: str, status: int) -> InvalidResponse:
+    return InvalidResponse(message, detail=detail, upstream_status=status)
 
 
 def _too_large(max_bytes: int) -> ResponseTooLarge:

@@ -32,9 +32,14 @@ class Answer:
 
 @dataclass(slots=True)
 class Wire:
-    """`sent`: the first byte of a request may have left and its outcome isn't known. Set by the engine, cleared by Upstream."""
+    """What is known of one send while it runs.
+
+    `sent`: the first byte of a request may have left and its outcome isn't known; set by the engine, cleared by Upstream.
+    `strayed`: a redirect led to another origin, so what is sent now has no credential (kept by Upstream).
+    """
 
     sent: bool = False
+    strayed: bool = False
 
 
 class ConnectFailed(Exception):

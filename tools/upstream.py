@@ -194,12 +194,7 @@ class Upstream:
             if isinstance(outcome, Answer):
                 if outcome.status not in MAYBE_DONE:
                     wire.sent = False
-                if (
-                    outcome.status == 401
-                    and signer
-                    and not signed_again
-                    and _origin(outcome.url) == _origin(request.url)
-                ):
+                if outcome.status == 401 and signer and not signed_again and not wire.strayed:
                     signed_again = True
                     if await signer.refused(outcome):
                         why, wait_s = "401, signed again", 0.0
@@ -253,12 +248,15 @@ class Upstream:
 
     async def _follow(self, request: Request, pool: str, limits: Limits, wire: Wire) -> Answer:
         hops = 0
+        wire.strayed = False
         while True:
             answer = await self._engine.exchange(request, pool=pool, max_bytes=limits.max_bytes, wire=wire)
             if answer.status not in REDIRECTS or "Location" not in answer.headers:
                 return answer
-            request = _redirected(request, answer, limits, hops)
-            self._guard(request.url)
+            following = _redirected(request, answer, limits, hops)
+            self._guard(following.url)
+            wire.strayed = wire.strayed or _origin(following.url) != _origin(request.url)
+            request = following
             hops += 1
 
     def _check(self, request: Request) -> None:
