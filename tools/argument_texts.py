@@ -85,9 +85,9 @@ def unknown_text(name: str, properties: Mapping[str, Any]) -> str:
 
 
 def faults_of(
-    error: jsonschema_rs.ValidationError, root: Schema, aliases: Mapping[str, str]
+    error: jsonschema_rs.ValidationError, values: Any, root: Schema, aliases: Mapping[str, str]
 ) -> Iterator[ArgumentFault]:
-    """One validation error of effective schema `root` as faults with published names."""
+    """One validation error of `values` against effective schema `root` as faults with published names."""
     loc: Loc = tuple(error.instance_path)
     kinds = jsonschema_rs.ValidationErrorKind
     match error.kind:
@@ -101,8 +101,11 @@ def faults_of(
             known = {aliases.get(k, k): v for k, v in node.get("properties", {}).items()}
             for name in names[:_MOST_LISTED]:
                 yield ArgumentFault(path_text((*loc, name), {}), unknown_text(name, known))
+        case kinds.FalseSchema() if error.schema_path[-1:] == ["additionalProperties"]:
+            for name in list(_node(values, loc))[:_MOST_LISTED]:  # no properties are listed, so all are unknown
+                yield ArgumentFault(path_text((*loc, name), {}), unknown_text(name, {}))
         case kinds.AnyOf(context=branches) | kinds.OneOfNotValid(context=branches):
-            yield from _branch_faults(error, branches, root, aliases)
+            yield from _branch_faults(error, branches, values, root, aliases)
         case _:
             yield ArgumentFault(path_text(loc, aliases), _sentence(error, root, aliases))
 
@@ -172,6 +175,7 @@ def _sentence(error: jsonschema_rs.ValidationError, root: Schema, aliases: Mappi
 def _branch_faults(
     error: jsonschema_rs.ValidationError,
     branches: list[list[jsonschema_rs.ValidationError]],
+    values: Any,
     root: Schema,
     aliases: Mapping[str, str],
 ) -> Iterator[ArgumentFault]:
@@ -199,7 +203,7 @@ def _branch_faults(
     if len(fitting) > 1:
         yield ArgumentFault(path_text(loc, aliases), f"fits none of the {len(branches)} forms; the closest one says:")
     for inner in closest[:_MOST_LISTED]:
-        yield from faults_of(inner, root, aliases)
+        yield from faults_of(inner, values, root, aliases)
 
 
 def _described_as(name: str, properties: Mapping[str, Any]) -> str | None:
@@ -219,7 +223,7 @@ def _words(text: str) -> str:
     return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
 
-def _node(root: Schema, loc: Iterable[str | int]) -> Schema:
+def _node(root: Any, loc: Iterable[str | int]) -> Schema:
     node: Any = root
     for part in loc:
         if is_object(node) and part in node:

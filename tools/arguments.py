@@ -81,7 +81,7 @@ class Arguments:
         values.update(self._fixed)
         errors = self._validator.iter_errors(values)
         for error in islice(errors, _MOST_FAULTS):
-            faults.extend(f for f in faults_of(error, self.schema, self.aliases) if f not in faults)
+            faults.extend(f for f in faults_of(error, values, self.schema, self.aliases) if f not in faults)
         if next(errors, None) is not None:
             faults.append(ArgumentFault("arguments", "more faults like these."))
         if faults:

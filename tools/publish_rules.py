@@ -169,19 +169,21 @@ RULES = (
     only_known_keywords_stay,
 )
 
+_IN_CLASS = r"(?:[^\\\[\]\-\s]|[ ]|\\[\^$\\.*+?()\[\]{}|/\-nrtfv])"
 _PORTABLE = re.compile(
-    r"""(?:
+    r"""(?>                                    # atomic: a hostile pattern must not make this one backtrack
         \\[dDwWsSbBnrtfv]                    # classes and controls
       | \\[\^$\\.*+?()\[\]{}|/]              # escaped syntax characters: the only ones that mode u takes
-      | \[\^?(?:\\[dDwWsS]|(?:[^\\\[\]\-^&~|!%'"`#$*+,.:;<=>?@{}()\s]|\\[\^$\\.*+?()\[\]{}|/\-])
-            (?:-(?:[A-Za-z0-9]))?|[ .,:;@#%+*_/$])+\]
+      | """
+    + rf"\[\^?-?(?:\\[dDwWsS](?!-[^\]])|{_IN_CLASS}(?:-{_IN_CLASS})?)+-?\]"
+    + r"""
       | \((?:\?:)?                           # no look-around, no names, no flags
       | \)
       | [|.^$]
       | [*+?]\??
       | \{\d{1,3}(?:,\d{0,3})?\}\??
       | [^\\\[\](){}|.^$*+?]
-    )*""",
+    )*+""",
     re.VERBOSE,
 )
 
@@ -190,8 +192,10 @@ def portable_pattern(pattern: str) -> bool:
     """Whether every host compiles it: ECMA-262 mode `u`, no look-around, no `\\p`, no flags. Doubt means no."""
     if len(pattern) > 256 or not pattern.isprintable() or not _PORTABLE.fullmatch(pattern):
         return False
+    if re.search(r"--|&&|\|\||~~|(?:^|[(|])(?!\?:)[*+?{]|[\^$][*+?{]|\\[bB][*+?{]|[*+?}]\??[*+{]", pattern):
+        return False
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError):
         return False
-    return not re.search(r"(?:^|[(|])[*+?{]|[\^]\{|[\^$][*+?{]|\\[bB][*+?{]|[*+?}]\??[*+{]", pattern)
+    return True
