@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from ipaddress import ip_network
 
 import anyio
+import psutil
 import pytest
 import trustme
 
@@ -129,6 +130,23 @@ async def test_the_socket_itself_is_guarded_where_nothing_resolves(server: Hosti
             assert policy is STRICT
         await engine.aclose()
         assert server.connections == reached
+
+
+async def test_every_address_of_this_host_is_our_own_where_we_listen_on_all(open_upstream: Open) -> None:
+    own = NetworkPolicy(allow_private=True, own_listeners=frozenset({("0.0.0.0", 8080)}))
+    inet = [a.address for card in psutil.net_if_addrs().values() for a in card if a.family == socket.AF_INET]
+    assert "127.0.0.1" in inet
+    for address in inet:
+        with pytest.raises(AddressRefused):
+            await open_upstream(own).send(Request("GET", f"http://{address}:8080/"), pool="w")
+
+
+async def test_no_cookie_is_kept(server: Hostile, open_upstream: Open) -> None:
+    server.script("/login", answer(200, b"", {"Set-Cookie": "sid=1; Path=/"}))
+    upstream = open_upstream(LOOPBACK, names(a=["127.0.0.1"]))
+    for path in ("/login", "/x"):
+        await upstream.send(Request("GET", f"http://a.example:{server.port}{path}"), pool="w")
+    assert [request.header("cookie") for request in server.received] == [None, None]
 
 
 @pytest.mark.parametrize(
