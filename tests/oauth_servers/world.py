@@ -61,7 +61,7 @@ class Secrets:
         self.values.setdefault(path, []).append(value)
         return str(len(self.values[path]))
 
-    async def prune(self, path: str, keep: Collection[str] = ()) -> None:
+    async def remove(self, path: str, versions: Collection[str]) -> None:
         self.values.pop(path, None)
 
     async def paths(self, prefix: str) -> list[str]:
