@@ -126,6 +126,7 @@ class _Interpreter(visitor.TreeInterpreter):
         super().__init__()
         self._calls: Any = _Functions(write_json)
         self._budget = budget
+        self._methods: dict[str, Callable[..., Any]] = {}
 
     def run(self, tree: Any, value: Any) -> Any:
         try:
@@ -155,8 +156,14 @@ class _Interpreter(visitor.TreeInterpreter):
             raise ExpressionFailed(f"makes more than {MAX_RESULT // 1024 // 1024} MiB")
 
     def visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
-        self._budget.pay(1)
-        return super().visit(node, *args, **kwargs)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - untyped
+        self._budget.left -= 1
+        if self._budget.left < 0:
+            self._budget.pay(0)
+        kind: str = node["type"]
+        method = self._methods.get(kind)
+        if method is None:
+            method = self._methods[kind] = getattr(self, f"visit_{kind}")
+        return method(node, *args)
 
     def visit_flatten(self, node: Any, value: Any) -> Any:
         base: Any = self.visit(node["children"][0], value)

@@ -10,9 +10,9 @@ members and items that it reads from the answer, which fuel doesn't count. What 
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import minijinja
 from minijinja import Environment
@@ -22,14 +22,23 @@ from tools.models import MAX_TEMPLATE_BYTES
 from tools.template_guard import MULTIPLIERS, TemplateSyntaxError, check
 
 FUEL: Final = 300_000
-TOUCHES: Final = 16_000
-"""About 2 to 3 microseconds each; text counts one a 32 characters."""
+TOUCHES: Final = 12_000
+"""About 2 to 3 microseconds each; text counts one a TEXT_STEP characters."""
+TEXT_STEP: Final = 20
+MAX_INDENT: Final = 16
 MAX_NAMES: Final = 20
 MAX_RANGE: Final = 1000
 
 _ENGINE_ERROR: Final[type[Exception]] = minijinja.TemplateError  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] - not in the package's stub
+# A cast: the stub knows only filters without arguments.
+_with_state = cast("Callable[[Callable[..., Any]], Callable[..., Any]]", minijinja.pass_state)
 _NAME = "t"
-_TOO_MUCH = f"reads too much of this answer (more than {TOUCHES:,} values or {TOUCHES * 32:,} characters): filter first"
+_METER = " meter"
+"""A name that no template can write."""
+_WORD = re.compile(r"[^\W\d]\w*")
+_TOO_MUCH = (
+    f"reads too much of this answer (more than {TOUCHES:,} values or {TOUCHES * TEXT_STEP:,} characters): filter first"
+)
 _PATH = re.compile(r"`(\w+(?:\.\w+|\[\d+\]|\['[^']*'\])*)` is undefined")
 _STEP = re.compile(r"\w+|\['([^']*)'\]")
 
@@ -78,6 +87,15 @@ class _Meter:
         if self.left < 0:
             raise _Spent
 
+    def pay_for(self, values: Iterable[Any]) -> None:
+        """For what the engine had to turn into Python values, again at every call: lists and long texts made in a template."""
+        for value in values:
+            if isinstance(value, str):
+                self.pay(len(value) // TEXT_STEP)
+            elif is_array(value) or is_object(value):
+                nodes, size = weigh(value, (self.left + 1) * 4, (self.left + 1) * TEXT_STEP)
+                self.pay(nodes // 4 + size // TEXT_STEP)
+
 
 class _Method:
     """items, keys, values and get of an object: to be called; printed they are what any missing name is, a fault."""
@@ -90,6 +108,7 @@ class _Method:
         self._meter = meter
 
     def __call__(self, *args: Any) -> Any:
+        self._meter.pay_for(args)
         return self._call(*args)
 
     def __str__(self) -> str:
@@ -110,6 +129,7 @@ class _Object(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         self._meter.pay(1)
+        self._meter.pay_for((name,))
         return _seen(self._value[name], self._meter)
 
     def __iter__(self) -> Iterator[str]:
@@ -124,8 +144,12 @@ class _Object(Mapping[str, Any]):
 
     __repr__ = __str__
 
+    def _list(self, items: list[Any]) -> "_Array":
+        self._meter.pay(len(items))
+        return _Array(items, self._meter)
+
     def _get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self._value else default
+        return self[name] if name in self._value else _seen(default, self._meter)
 
     def __getattribute__(self, name: str) -> Any:
         # MiniJinja falls back to attributes: `pop`, `clear` and `copy` must be as undefined as any other missing name.
@@ -133,11 +157,13 @@ class _Object(Mapping[str, Any]):
             return object.__getattribute__(self, name)
         match name:
             case "items":
-                return _Method(name, lambda: [(key, self[key]) for key in self], self._meter)
+                return _Method(
+                    name, lambda: self._list([[key, item] for key, item in self._value.items()]), self._meter
+                )
             case "keys":
-                return _Method(name, lambda: list(self), self._meter)
+                return _Method(name, lambda: self._list(list(self._value)), self._meter)
             case "values":
-                return _Method(name, lambda: [self[key] for key in self], self._meter)
+                return _Method(name, lambda: self._list(list(self._value.values())), self._meter)
             case "get":
                 return _Method(name, self._get, self._meter)
             case _:
@@ -155,6 +181,7 @@ class _Array(Sequence[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         self._meter.pay(1)
+        self._meter.pay_for((index,))
         return _seen(self._value[index], self._meter)
 
     def __len__(self) -> int:
@@ -177,7 +204,7 @@ def _seen(value: Any, meter: _Meter) -> Any:
     if is_array(value):
         return _Array(value, meter)
     if isinstance(value, str):
-        meter.pay(len(value) // 32)
+        meter.pay(len(value) // TEXT_STEP)
     return value
 
 
@@ -186,38 +213,67 @@ def _range(meter: _Meter, *bounds: int) -> _Array:
     numbers = range(*bounds)
     if len(numbers) > MAX_RANGE:
         raise ValueError(f"range makes at most {MAX_RANGE:,} numbers")
-    meter.pay(1 + len(numbers) // 32)
+    meter.pay(1 + len(numbers) // TEXT_STEP)
     return _Array(list(numbers), meter)
 
 
 def _json(value: _Object | _Array, meter: _Meter) -> str:
     """Compact JSON of a metered value: what `{{ result }}` writes. The engine swallows what is raised here: `fault` keeps it."""
+    plain = value._value  # pyright: ignore[reportPrivateUsage] - this module's own
     try:
-        return write_json(_weighed(value._value, meter))  # pyright: ignore[reportPrivateUsage] - this module's own
+        meter.pay_for((plain,))
+        return write_json(plain)
     except _Spent:
         pass
-    except ValueError as e:
-        meter.fault = str(e)
+    except (ValueError, TypeError) as e:
+        meter.fault = " ".join(str(e).split())[:200]
     return ""
 
 
-def _weighed(value: Any, meter: _Meter) -> Any:
-    """Pays for all of a value that is about to be written."""
-    nodes, size = weigh(value, meter.left * 4 + 4, meter.left * 32 + 32)
-    meter.pay(nodes // 4 + size // 32)
-    return value
-
-
-def _to_json(value: Any, indent: Any = None) -> str:
-    """The filter `tojson`: nothing is escaped for HTML, and the indent is bounded (the engine's isn't)."""
+@_with_state
+def _to_json(state: Any, value: Any, indent: Any = None) -> str:
+    """The filter `tojson`: metered, nothing is escaped for HTML, and the indent is bounded (the engine's isn't)."""
+    meter: _Meter = state.lookup(_METER)
 
     def plain(item: Any) -> Any:
-        if isinstance(item, (_Object, _Array)):
-            return _weighed(item._value, item._meter)  # pyright: ignore[reportPrivateUsage] - this module's own
-        raise TypeError("tojson takes JSON values")
+        if not isinstance(item, (_Object, _Array)):
+            raise TypeError("tojson takes JSON values")
+        found = item._value  # pyright: ignore[reportPrivateUsage] - this module's own
+        meter.pay_for((found,))
+        return found
 
-    width = min(indent, 8) if isinstance(indent, int) and indent > 0 else None
+    meter.pay_for((value, indent))
+    width = min(indent, MAX_INDENT) if isinstance(indent, int) and indent > 0 else None
     return json.dumps(value, ensure_ascii=False, indent=width, default=plain)
+
+
+@_with_state
+def _indent(state: Any, text: str, width: int = 4, first: bool = False, blank: bool = False) -> str:
+    """The filter `indent` with a bounded width: the engine's makes the blanks before it asks for fuel."""
+    state.lookup(_METER).pay_for((text, width, first, blank))
+    blanks = " " * min(max(width, 0), MAX_INDENT)
+    lines = [blanks + line if line or blank else line for line in text.split("\n")]
+    return "\n".join(lines) if first else "\n".join(lines).removeprefix(blanks)
+
+
+@_with_state
+def _times(state: Any, value: Any, other: Any) -> Any:
+    """The filter `times`: numbers only, and no larger than the engine's own."""
+    state.lookup(_METER).pay_for((value, other))
+    return _number(_number(value) * _number(other))
+
+
+@_with_state
+def _plus(state: Any, value: Any, other: Any) -> Any:
+    """The filter `plus`: numbers only."""
+    state.lookup(_METER).pay_for((value, other))
+    return _number(_number(value) + _number(other))
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or abs(value) > 2.0**126:
+        raise TypeError("times and plus take numbers")
+    return value
 
 
 class Template:
@@ -230,11 +286,13 @@ class Template:
             raise TemplateSyntaxError(f"a template has at most {MAX_TEMPLATE_BYTES // 1024} KB")
         check(source)
         self.source = source
+        # Every word, since the engine's list of undeclared names leaves out those in slices.
+        self._names = frozenset(_WORD.findall(source)) - {"result", "args", "range"}
         self._environment = Environment(
             undefined_behavior="strict",
             fuel=FUEL,
             auto_escape_callback=lambda _: False,
-            filters={"tojson": _to_json, "times": _times, "plus": _plus},
+            filters={"tojson": _to_json, "indent": _indent, "times": _times, "plus": _plus},
         )
         for name in ("debug", "dict", "namespace", "cycler", "joiner", "range"):
             self._environment.remove_global(
@@ -244,11 +302,6 @@ class Template:
             self._environment.remove_filter(name)
         try:
             self._environment.add_template(_NAME, source)
-            self._names = frozenset(self._environment.undeclared_variables_in_template(_NAME)) - {
-                "result",
-                "args",
-                "range",
-            }
         except _ENGINE_ERROR as e:
             raise TemplateSyntaxError(_told(e)) from None
 
@@ -256,12 +309,16 @@ class Template:
         """The text for this value and these arguments. Raises TemplateFailed."""
         meter = _Meter()
         try:
-            names: dict[str, Any] = {"result": _seen(value, meter), "args": _Object(dict(args), meter)}
+            names: dict[str, Any] = {"result": _seen(value, meter), "args": _Object(dict(args), meter), _METER: meter}
             names["range"] = _Method("range", partial(_range, meter), meter)
             if is_object(value):
                 names |= {name: _seen(value[name], meter) for name in self._names if name in value}
             text = self._environment.render_template(_NAME, **names)
-        except Exception as e:  # noqa: BLE001 - whatever a template makes the engine or our values raise is the template's failure
+        except BaseException as e:
+            # Whatever a template makes the engine or our values raise is the template's failure; so is a panic of the engine
+            # (`unique` over objects), which isn't an Exception. Cancellation and the like are not.
+            if not isinstance(e, Exception) and type(e).__name__ != "PanicException":
+                raise
             if meter.left < 0 or isinstance(e, _Spent):
                 raise TemplateFailed(_TOO_MUCH, "") from None
             if not isinstance(e, _ENGINE_ERROR):

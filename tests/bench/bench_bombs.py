@@ -92,7 +92,58 @@ TEMPLATES = (
     Bomb("join of a long separator", "called", {"x": "x" * 500_000}, template="{{ x | list | join(x) }}"),
     Bomb("replace", "called", {"x": "x" * 500_000}, template="{{ x | replace('x', x) }}"),
     Bomb("replace of nothing", "called", {"x": "x" * 100_000}, template="{{ x | replace('', x) }}"),
-    Bomb("indent", "called", None, template="{{ 'a\nb' | indent(1000000000) }}"),
+    Bomb("indent", "done", None, template="{{ 'a\nb' | indent(1000000000) }}"),
+    Bomb(
+        "indents",
+        "done",
+        [f"k{i}" for i in range(10_000)],
+        template="{{ result | map('indent', 1000000000) | join | length }}",
+    ),
+    Bomb(
+        "tojson of a list made here",
+        "called",
+        [f"k{i}" for i in range(10_000)],
+        template="{% set a = result | list %}" + _loop("{{ a | tojson | length }}"),
+    ),
+    Bomb(
+        "comparisons in a row", "done", {"x": "x" * 200_000}, template="{{ " + " and ".join(["x == x"] * 1000) + " }}"
+    ),
+    Bomb(
+        "lists in lists",
+        "done",
+        {"a": [[i] for i in range(5_000)], "b": [{"i": i} for i in range(5_000)]},
+        template="{{ a in b }}",
+    ),
+    Bomb(
+        "lists handed to methods",
+        "called",
+        {"x": "x," * 100_000},
+        template="{% set a = x | list %}" + _loop("{{ result.get('q', a) | length }}"),
+    ),
+    Bomb(
+        "lists handed to filters",
+        "called",
+        {"x": "x," * 100_000},
+        template="{% set a = x | list %}" + _loop("{{ 1 | tojson(a) }}"),
+    ),
+    Bomb(
+        "lists as keys",
+        "called",
+        {"x": "x," * 100_000},
+        template="{% set a = x | list %}" + _loop("{{ result[a] | default('') }}"),
+    ),
+    Bomb(
+        "lists looked for",
+        "called",
+        {"x": "x," * 100_000},
+        template="{% set a = x | list %}" + _loop("{{ a in result }}"),
+    ),
+    Bomb(
+        "lists of methods",
+        "called",
+        {str(i): i for i in range(5_000)},
+        template="{% set a = result.items() %}" + _loop("{{ 5 in a }}"),
+    ),
     Bomb("format width", "called", None, template="{{ '%1000000000d' | format(1) }}"),
     Bomb("format precision", "called", None, template="{{ '%.1000000000f' | format(1.5) }}"),
     Bomb("format method", "written", None, template="{{ '{:1000000000}'.format(1) }}"),
@@ -115,6 +166,7 @@ TEMPLATES = (
     ),
     Bomb("characters in loops", "called", {"x": "x" * 600_000}, template=_loop("{{ (x | list) | length }}")),
     Bomb("text in loops", "called", {"x": "x" * 600_000}, template=_loop("{{ x | urlencode | title | length }}")),
+    Bomb("a panic of the engine", "called", ROWS, template="{{ result | unique | length }}"),
     Bomb("macro recursion", "called", None, template="{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
     Bomb(
         "macro doubling",
