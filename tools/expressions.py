@@ -147,8 +147,8 @@ class _Interpreter(visitor.TreeInterpreter):
         self._budget.pay(steps)
 
     def _bounded(self, value: Any) -> None:
-        nodes, size = weigh(value, self._budget.left * 4 + 4)
-        self._pay(nodes // 4)
+        nodes, size = weigh(value, self._budget.left * 3 + 3)
+        self._pay(nodes // 3)
         self._limit(size)
 
     def _limit(self, size: int) -> None:

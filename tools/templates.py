@@ -53,22 +53,6 @@ class TemplateFailed(ValueError):
         self.available = tuple(available)
 
 
-def _times(value: Any, other: Any) -> Any:
-    """The filter `times`: numbers only, and no larger than the engine's own."""
-    return _number(_number(value) * _number(other))
-
-
-def _plus(value: Any, other: Any) -> Any:
-    """The filter `plus`: numbers only."""
-    return _number(_number(value) + _number(other))
-
-
-def _number(value: Any) -> Any:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or abs(value) > 2.0**126:
-        raise TypeError("times and plus take numbers")
-    return value
-
-
 class _Spent(Exception):
     """The template read more of the answer than it may."""
 
