@@ -24,9 +24,13 @@ class Pins(Protocol):
         """Keeps `endpoint` if nothing is pinned yet for this integration and base URL; returns what is pinned."""
         ...
 
+    async def confirm(self, workspace: str, integration_id: str, base_url: str, endpoint: str) -> None:
+        """Replaces the pin: what an owner or admin does when the server has really moved."""
+        ...
+
 
 class ProcessPins:
-    """Pins in memory. `confirm` is what an owner or admin does when the server has really moved."""
+    """Pins in memory: the first use of each process counts."""
 
     def __init__(self) -> None:
         self._pins: dict[tuple[str, str, str], str] = {}
@@ -34,7 +38,7 @@ class ProcessPins:
     async def pin(self, workspace: str, integration_id: str, base_url: str, endpoint: str) -> str:
         return self._pins.setdefault((workspace, integration_id, base_url), endpoint)
 
-    def confirm(self, workspace: str, integration_id: str, base_url: str, endpoint: str) -> None:
+    async def confirm(self, workspace: str, integration_id: str, base_url: str, endpoint: str) -> None:
         self._pins[workspace, integration_id, base_url] = endpoint
 
 
