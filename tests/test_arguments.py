@@ -227,6 +227,11 @@ def test_unknown_arguments_are_refused_elsewhere(schema: dict[str, Any]) -> None
     assert faults(schema, {"zebra": 1}) == ["zebra: no such argument."]
 
 
+def test_properties_behind_a_reference_are_listed_too() -> None:
+    schema = {"$ref": "#/$defs/d", "$defs": {"d": {"allOf": [{"properties": {"family": {}}}]}}}
+    assert faults(schema, {"famly": 1}) == ["famly: no such argument; did you mean family?"]
+
+
 def test_nested_unknown_fields_follow_the_schema_alone() -> None:
     prop = {"type": "object", "properties": {"code": {}}}
     assert compile_arguments({"properties": {"p": prop}}).prepare({"p": {"x": 1}}).values == {"p": {"x": 1}}

@@ -134,6 +134,20 @@ def test_a_chain_of_references_that_is_too_long_is_refused() -> None:
     ] == ["ref"]
 
 
+def test_a_long_chain_of_references_that_comes_round_at_every_level_is_measured_without_a_deep_stack() -> None:
+    defs: dict[str, Any] = {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(20)}
+    schema = {"properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": {**defs, "d20": {"items": {"$ref": "#/$defs/d0"}}}}
+    assert check_schema(schema) == []
+    compile_arguments(schema)
+
+
+def test_a_recursive_schema_with_many_branches_compiles_at_once() -> None:
+    branch = {"type": "object", "properties": {k: {"$ref": "#/$defs/d"} for k in "abcdefgh"}}
+    schema = {"properties": {"p": {"anyOf": [branch, {**branch, "description": "other"}]}}, "$defs": {"d": branch}}
+    assert check_schema(schema) == []
+    assert compile_arguments(schema).prepare({"p": {"a": {"b": '{"c": {}}'}}}).values == {"p": {"a": {"b": {"c": {}}}}}
+
+
 def test_a_wrong_required_name_says_which_was_meant() -> None:
     (fault,) = check_schema({"properties": {"family": {}}, "required": ["famly"]})
     assert fault.message == "famly is not in properties; did you mean family?"

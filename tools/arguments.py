@@ -24,6 +24,7 @@ from tools.json_schema import (
     is_closed,
     is_object,
     stored_names,
+    subschemas,
 )
 from tools.naming import property_aliases
 from tools.shapes import Shapes, type_of
@@ -59,7 +60,7 @@ class Arguments:
         self._known = frozenset(self._properties)
         self.names = tuple(self.aliases.get(name, name) for name in self._properties)
         self._closed = is_closed(stored)
-        self._defaults = self._shapes.has_defaults(self.schema)
+        self._defaults = any("default" in node for _, node in subschemas(self.schema))
 
     def prepare(self, args: Mapping[str, Any]) -> Prepared:
         """Raises InvalidArguments with every fault."""

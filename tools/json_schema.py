@@ -10,8 +10,6 @@ from urllib.parse import unquote
 
 import jsonschema_rs
 
-from tools.models import MAX_SCHEMA_DEPTH
-
 Schema = dict[str, Any]
 Loc = tuple[str | int, ...]
 
@@ -35,7 +33,8 @@ IN_PLACE = frozenset({"allOf", "anyOf", "oneOf", "not", "if", "then", "else", "d
 
 MAX_ARGUMENT_DEPTH = 32
 
-_MAX_REF_CHAIN = 64
+_MAX_REF_CHAIN = 24  # by depth: 576 frames, well inside what Python's stack takes
+_MAX_REF_DEPTH = 24
 _MAX_WORK = 50_000
 _LIGHT = jsonschema_rs.RegexOptions(size_limit=128 * 1024, dfa_size_limit=1024 * 1024)
 _LINEAR = jsonschema_rs.RegexOptions(size_limit=1024 * 1024, dfa_size_limit=1024 * 1024)
@@ -116,10 +115,27 @@ def fixed_value(prop: Any) -> tuple[bool, Any]:
     return True, prop["const"] if "const" in prop else prop.get("default")
 
 
+def sure_parts(schema: Schema, root: Schema) -> list[Any]:
+    """The subschemas that hold whenever `schema` does: its `$ref`'s target and its allOfs."""
+    parts: list[Any] = list(schema.get("allOf", ()))
+    if isinstance(ref := schema.get("$ref"), str):
+        parts.append(resolve(root, ref))
+    return parts
+
+
 def is_closed(schema: Schema) -> bool:
     """Whether unknown arguments are refused: it lists properties and says nothing of further ones (semantics)."""
     says = ("additionalProperties", "patternProperties", "unevaluatedProperties")
-    return "properties" in schema and not any(keyword in schema for keyword in says)
+    listed = False
+    todo: list[Any] = [schema]
+    while todo:
+        part = todo.pop()
+        if is_object(part):
+            if any(keyword in part for keyword in says):
+                return False
+            listed = listed or "properties" in part
+            todo.extend(sure_parts(part, schema))
+    return listed
 
 
 def effective_schema(schema: Schema, path_params: Sequence[str] = (), path: str = "") -> Schema:
@@ -202,15 +218,8 @@ def argument_depth(root: Schema) -> int:
     if not any("$ref" in node for _, node in subschemas(root)):
         return MAX_ARGUMENT_DEPTH
     cost = _Cost(root)
-    previous = 0
-    for depth in range(1, MAX_ARGUMENT_DEPTH + 1):
-        work = cost.of(root, depth, 0)
-        if work > _MAX_WORK:
-            return depth - 1
-        if work == previous and depth > MAX_SCHEMA_DEPTH:
-            break
-        previous = work
-    return MAX_ARGUMENT_DEPTH
+    depths = range(_MAX_REF_DEPTH, 0, -1)
+    return next((depth for depth in depths if cost.of(root, depth, 0) <= _MAX_WORK), 0)
 
 
 class _Cost:
@@ -224,7 +233,7 @@ class _Cost:
         if not is_object(node):
             return 1
         if chain > _MAX_REF_CHAIN:
-            raise ValueError("its $refs never end")
+            raise ValueError("its $refs never end, or are chained too long")
         key = (id(node), depth)
         if key in self.known:
             return self.known[key]

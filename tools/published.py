@@ -32,7 +32,7 @@ GOOD_DEPTH = 5
 MAX_PROPERTIES = 100
 
 _DEPTHS = (MAX_DEPTH, GOOD_DEPTH, 4, 3, 2, 1)
-_MAX_NODES = 4000
+_MAX_NODES = 1500
 _MAX_RECURSION = 3
 _ANY = ("string", "number", "boolean", "object", "array")
 _HINTS = {

@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from tools.json_schema import Schema, is_array, is_object, resolve
+from tools.json_schema import Schema, is_array, is_object, sure_parts
 
 Types = frozenset[str]
 
@@ -54,17 +54,6 @@ class Shapes:
             self._known[id(schema)] = found
         return found
 
-    def has_defaults(self, schema: Any, seen: frozenset[int] = frozenset()) -> bool:
-        """Whether `fill` could ever do something."""
-        if id(schema) in seen or len(seen) > 40:
-            return len(seen) > 40
-        shape = self.of(schema)
-        seen = seen | {id(schema)}
-        subs = [*shape.properties.values(), shape.items, shape.additional]
-        return any("default" in p for p in shape.properties.values() if is_object(p)) or any(
-            self.has_defaults(sub, seen) for sub in subs if is_object(sub)
-        )
-
     def fill(self, value: Any, schema: Any) -> Any:
         """A copy with the defaults of missing optional properties, at every level that is there."""
         shape = self.of(schema)
@@ -84,21 +73,15 @@ class Shapes:
         if not is_object(schema):
             return {}
         own: dict[str, Any] = dict(schema.get("properties", {}))
-        for sub in self._sure_parts(schema):
+        for sub in sure_parts(schema, self.root):
             own = {**self.own_properties(sub), **own}
         return own
-
-    def _sure_parts(self, schema: Schema) -> list[Any]:
-        parts: list[Any] = list(schema.get("allOf", ()))
-        if isinstance(ref := schema.get("$ref"), str):
-            parts.append(resolve(self.root, ref))
-        return parts
 
     def _types(self, schema: Any) -> Types | None:
         if not is_object(schema):
             return None
         types = _named_types(schema)
-        for sub in self._sure_parts(schema):
+        for sub in sure_parts(schema, self.root):
             types = _both(types, self._types(sub))
         for keyword in ("anyOf", "oneOf"):
             branches = [self._types(sub) for sub in schema.get(keyword, ())]
@@ -120,7 +103,7 @@ class Shapes:
             shape.items = schema["items"]
         if shape.additional is True and "additionalProperties" in schema:
             shape.additional = schema["additionalProperties"]
-        for sub in self._sure_parts(schema):
+        for sub in sure_parts(schema, self.root):
             self._collect(sub, shape, sure=sure)
         for keyword in ("anyOf", "oneOf"):
             for sub in schema.get(keyword, ()):
