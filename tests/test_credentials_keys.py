@@ -37,7 +37,7 @@ def made(kind: str) -> Any:
         case "Ed25519":
             return ed25519.Ed25519PrivateKey.generate()
         case _:
-            return rsa.generate_private_key(65537, int(kind.removeprefix("RSA-")))
+            return rsa.generate_private_key(65537, int(kind.split("-")[1]))
 
 
 def pem(kind: str, style: str = "PKCS8", password: bytes | None = None) -> str:
@@ -247,6 +247,18 @@ def test_coordinates_keep_their_leading_zeros() -> None:
 def test_a_key_is_not_published_for_an_algorithm_it_cannot_sign_with() -> None:
     with pytest.raises(KeyFault, match="ES384"):
         public_jwk(pem("P-256"), "ES384")
+
+
+def test_an_rsa_pem_whose_numbers_do_not_belong_together_is_refused_when_written() -> None:
+    """Rules C1: at writing alone; the proof takes long, so signing trusts what was written."""
+    numbers, other = made("RSA-2048").private_numbers(), made("RSA-2048-other").private_numbers()
+    mixed = rsa.RSAPrivateNumbers(
+        numbers.p, other.q, numbers.d, numbers.dmp1, other.dmq1, numbers.iqmp, numbers.public_numbers
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    text = mixed.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    assert key_faults(auth(JWT_BEARER), text)
 
 
 def test_no_repr_shows_a_key() -> None:

@@ -49,13 +49,16 @@ class ParsedKey:
         return alg == _CURVES[self.key.curve.name][1]
 
 
-def parse_private_key(text: str, kid: str | None = None) -> ParsedKey:
+def parse_private_key(text: str, kid: str | None = None, *, prove: bool = True) -> ParsedKey:
     """The one private key in `text`: a PEM (PKCS#8, PKCS#1, SEC1), a JWK, or a JWKS out of which `kid` picks.
+
+    `prove` False leaves out the test that an RSA PEM's numbers are primes that belong together: it takes 0.1 s and lets
+    nothing else run meanwhile, so it is for the writing of a key, not for its use.
 
     Raises KeyFault for everything else: encrypted, public, certificates, several keys, RSA under 2048 bits, other curves.
     """
     text = text.strip()
-    parsed = _from_json(text, kid) if text.startswith(("{", "[")) else ParsedKey(_from_pem(text))
+    parsed = _from_json(text, kid) if text.startswith(("{", "[")) else ParsedKey(_from_pem(text, prove))
     if isinstance(parsed.key, rsa.RSAPrivateKey):
         if parsed.key.key_size < 2048:
             raise KeyFault(f"the RSA key has {parsed.key.key_size} bits; at least 2048 are needed")
@@ -64,7 +67,7 @@ def parse_private_key(text: str, kid: str | None = None) -> ParsedKey:
     return parsed
 
 
-def _from_pem(text: str) -> PrivateKey:
+def _from_pem(text: str, prove: bool) -> PrivateKey:
     if "\n" not in text and "\\n" in text:
         text = text.replace("\\n", "\n")  # a PEM that was copied out of a JSON file
     labels = _LABEL.findall(text)
@@ -79,7 +82,7 @@ def _from_pem(text: str) -> PrivateKey:
     if len([label for label in labels if label != "EC PARAMETERS"]) != 1:
         raise KeyFault("the value holds several PEM blocks: give exactly one private key")
     try:
-        key = serialization.load_pem_private_key(text.encode(), password=None)
+        key = serialization.load_pem_private_key(text.encode(), None, unsafe_skip_rsa_key_validation=not prove)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise KeyFault(
             "the PEM can't be read as a private key: was a line lost or broken when it was copied?"

@@ -28,9 +28,9 @@ class SigningKey:
     kid: str
 
 
-def read_signing_key(auth: AuthConfig, text: str) -> SigningKey:
-    """The key in `text` with its algorithm for this auth config. Raises KeyFault with one sentence."""
-    parsed = parse_private_key(text, auth.assertion_kid)
+def read_signing_key(auth: AuthConfig, text: str, *, prove: bool = False) -> SigningKey:
+    """The key in `text` with its algorithm for this auth config; `prove` as in `parse_private_key`. Raises KeyFault."""
+    parsed = parse_private_key(text, auth.assertion_kid, prove=prove)
     kid = auth.assertion_kid or parsed.kid or thumbprint(public_part(parsed.key))
     return SigningKey(parsed.key, _algorithm(auth, parsed), kid)
 
@@ -63,7 +63,7 @@ def key_faults(auth: AuthConfig, private_key_value: str) -> list[AuthFault]:
     if auth.type not in _ALLOWED:
         return []
     try:
-        read_signing_key(auth, private_key_value)
+        read_signing_key(auth, private_key_value, prove=True)
     except KeyFault as fault:
         return [AuthFault("private_key_value", str(fault))]
     return []
