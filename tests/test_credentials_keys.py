@@ -251,9 +251,9 @@ def test_a_key_is_not_published_for_an_algorithm_it_cannot_sign_with() -> None:
 
 def test_an_rsa_pem_whose_numbers_do_not_belong_together_is_refused_when_written() -> None:
     """Rules C1: at writing alone; the proof takes long, so signing trusts what was written."""
-    numbers, other = made("RSA-2048").private_numbers(), made("RSA-2048-other").private_numbers()
+    numbers = made("RSA-2048").private_numbers()
     mixed = rsa.RSAPrivateNumbers(
-        numbers.p, other.q, numbers.d, numbers.dmp1, other.dmq1, numbers.iqmp, numbers.public_numbers
+        numbers.p, numbers.q, numbers.d, numbers.dmp1 + 2, numbers.dmq1, numbers.iqmp, numbers.public_numbers
     ).private_key(unsafe_skip_rsa_key_validation=True)
     text = mixed.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
