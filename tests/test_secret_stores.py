@@ -75,15 +75,17 @@ async def test_what_isn_t_stored_is_not_found(store: SecretStore, path: str, ver
         await store.read(path, version)
 
 
-async def test_prune_keeps_what_it_is_told_to(store: SecretStore) -> None:
+async def test_removing_takes_exactly_the_versions_named(store: SecretStore) -> None:
     first, second, third = [await store.write("/gw/a/key", n) for n in "123"]
     other = await store.write("/gw/a/key2", "other")
-    await store.prune("/gw/a/key", keep={first, third})
+    assert list(await store.versions("/gw/a/key")) == [first, second, third]
+    await store.remove("/gw/a/key", {second})
     with pytest.raises(SecretNotFound):
         await store.read("/gw/a/key", second)
     assert (await store.read("/gw/a/key", first)).value == "1"
-    await store.prune("/gw/a/key")
-    await store.prune("/gw/a/key")
+    await store.remove("/gw/a/key", {first, third})
+    await store.remove("/gw/a/key", {first, third})
+    assert await store.versions("/gw/a/key") == {}
     with pytest.raises(SecretNotFound):
         await store.read("/gw/a/key")
     assert (await store.read("/gw/a/key2", other)).value == "other"
@@ -133,11 +135,11 @@ async def test_no_file_of_the_registry_holds_a_value_in_clear(sqlite_url: str) -
 
     async with open_database(sqlite_url) as database:
         store = LocalSecretStore(database, keyring.kept_in(folder))
-        await store.write("/gw/a/key", CANARY)
+        version = await store.write("/gw/a/key", CANARY)
         assert CANARY not in repr(await store.read("/gw/a/key"))
         assert {f.name for f in folder.iterdir()} >= {"registry.db", "registry.db-wal", "secret.key"}
         assert leaks() == []
-        await store.prune("/gw/a/key")
+        await store.remove("/gw/a/key", {version})
         assert leaks() == []
     assert leaks() == []
 
@@ -285,7 +287,8 @@ async def test_environment_secrets_can_t_be_written_or_removed() -> None:
     with pytest.raises(Forbidden, match="INTEGRATIONS_SECRET_clinic__new and restart"):
         await store.write("/clinic/new", "x")
     with pytest.raises(Forbidden, match="INTEGRATIONS_SECRET_clinic__key and restart"):
-        await store.prune("/clinic/key")
-    await store.prune("/clinic/unknown")
-    await store.prune("/clinic/key", keep={VERSION})
+        await store.remove("/clinic/key", {VERSION})
+    await store.remove("/clinic/unknown", {VERSION})
+    await store.remove("/clinic/key", {"another"})
+    assert list(await store.versions("/clinic/key")) == [VERSION]
     assert (await store.read("/clinic/key")).value == CANARY

@@ -7,6 +7,7 @@ unwraps a `Secret`; its repr and str are masked.
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 MASK = "[secret]"
@@ -35,11 +36,15 @@ class SecretStore(Protocol):
         ...
 
     async def write(self, path: str, value: str) -> str:
-        """Keeps a new version and returns its name; older versions stay until `prune`."""
+        """Keeps a new version and returns its name; older versions stay until they are removed."""
         ...
 
-    async def prune(self, path: str, keep: Collection[str] = ()) -> None:
-        """Removes every version of `path` that is not in `keep`; all of them by default. Unknown paths are fine."""
+    async def versions(self, path: str) -> dict[str, datetime]:
+        """Each kept version of `path` and when it was written (UTC), oldest first; empty for an unknown path."""
+        ...
+
+    async def remove(self, path: str, versions: Collection[str]) -> None:
+        """Removes these versions; unknown ones are fine."""
         ...
 
     async def paths(self, prefix: str) -> list[str]:

@@ -9,6 +9,7 @@ of `_`, `-` and `.` as an underscore and its two hexadecimal digits (`_5F`, `_2D
 
 import re
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 
 from tools.errors import Forbidden, SecretNotFound
 from tools.secrets import Secret, is_under, path_fault
@@ -19,6 +20,9 @@ VERSION = "environment"
 
 _ESCAPED = re.compile(r"__|_([0-9A-F]{2})")
 _SPECIAL = re.compile(r"[_.-]")
+
+_WRITTEN = datetime.fromtimestamp(0, UTC)
+"""When a variable was written can't be known: before anything else."""
 
 
 def variable_of(path: str) -> str:
@@ -55,8 +59,11 @@ class EnvironmentSecretStore:
     async def write(self, path: str, value: str) -> str:
         raise Forbidden(_read_only(path))
 
-    async def prune(self, path: str, keep: Collection[str] = ()) -> None:
-        if path in self._values and VERSION not in keep:
+    async def versions(self, path: str) -> dict[str, datetime]:
+        return {VERSION: _WRITTEN} if path in self._values else {}
+
+    async def remove(self, path: str, versions: Collection[str]) -> None:
+        if path in self._values and VERSION in versions:
             raise Forbidden(_read_only(path))
 
     async def paths(self, prefix: str) -> list[str]:

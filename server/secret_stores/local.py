@@ -61,8 +61,14 @@ class LocalSecretStore:
             await connection.execute(row)
         return version
 
-    async def prune(self, path: str, keep: Collection[str] = ()) -> None:
-        gone = delete(secret_values).where(secret_values.c.path == path, secret_values.c.version.not_in(sorted(keep)))
+    async def versions(self, path: str) -> dict[str, datetime]:
+        kept = select(secret_values.c.version, secret_values.c.created_at).where(secret_values.c.path == path)
+        async with self._database.read() as connection:
+            rows = await connection.execute(kept.order_by(secret_values.c.version))
+            return {row.version: row.created_at for row in rows}
+
+    async def remove(self, path: str, versions: Collection[str]) -> None:
+        gone = delete(secret_values).where(secret_values.c.path == path, secret_values.c.version.in_(sorted(versions)))
         async with self._database.write() as connection:
             await connection.execute(gone)
 

@@ -128,6 +128,15 @@ secret_records = Table(
     Column("updated_at", Instant, nullable=False),
 )
 
+kept_results = Table(
+    "kept_results",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),  # nonce and ciphertext
+    Column("expires_at", Instant, nullable=False),
+)
+Index("kept_results_expired", kept_results.c.expires_at)
+
 secret_values = Table(
     "secret_values",
     metadata,

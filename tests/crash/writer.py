@@ -53,7 +53,8 @@ class Provisioned:
 
     async def sweep(self, now: datetime) -> None:
         for path in await self._registry.due_sweeps(now):
-            await self._secrets.prune(path, keep=await self._registry.secret_versions(path))
+            stored = await self._secrets.versions(path)
+            await self._secrets.remove(path, set(stored) - await self._registry.secret_versions(path))
             await self._registry.sweep_done(path, now)
 
 

@@ -87,6 +87,14 @@ def upgrade() -> None:
     )
 
     op.create_table(
+        "kept_results",
+        sa.Column("id", key, primary_key=True),
+        sa.Column("sealed", sa.LargeBinary, nullable=False),
+        sa.Column("expires_at", instant, nullable=False),
+    )
+    op.create_index("kept_results_expired", "kept_results", ["expires_at"])
+
+    op.create_table(
         "secret_values",
         sa.Column("path", key, primary_key=True),
         sa.Column("version", key, primary_key=True),

@@ -1,0 +1,202 @@
+"""Puts the parts together: Settings -> App. The only module that names the concrete classes; one async context opens and closes all."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import anyio
+import structlog
+from mcp.server import Server
+
+from server.announcements import Announcements
+from server.auth import Keys
+from server.mcp_app import make_server
+from server.secret_stores import keyring
+from server.secret_stores.local import LocalSecretStore
+from server.settings import Settings
+from server.store.database import Database, open_database
+from server.store.keys import SqlKeyStore
+from server.store.registry import SqlRegistry
+from server.store.results import SqlResultStore
+from tools.address_guard import NetworkPolicy
+from tools.admin import Admin, AdminRules
+from tools.callers import Caller
+from tools.catalog import Catalogs
+from tools.checks import CheckRules
+from tools.credentials.parts import CredentialParts
+from tools.credentials.reader import SecretReader
+from tools.credentials.token_cache import TokenCache
+from tools.engine import AiohttpEngine
+from tools.errors import StorageUnavailable
+from tools.gateway import Gateway, GatewayRules
+from tools.health import HealthProbe
+from tools.models import Integration
+from tools.reading_on import ReadingOn
+from tools.secrets import SecretStore
+from tools.tool import Tool, tools_of
+from tools.toolbox import Toolbox
+from tools.upstream import Upstream
+from tools.writing import Writer
+
+VERSION = version("integrations-mcp")
+_HOUSEKEEPING_S = 30.0
+log = structlog.get_logger("integrations_mcp")
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The running parts. `mcp_server` makes the low-level MCP server of one wire."""
+
+    settings: Settings
+    registry: SqlRegistry
+    secrets: SecretStore
+    keys: Keys
+    key_store: SqlKeyStore
+    catalogs: Catalogs
+    gateway: Gateway
+    admin: Admin
+    writer: Writer
+    toolbox: Toolbox
+    announcements: Announcements
+
+    def mcp_server(self, local: Caller | None, *, announces: bool) -> Server[Any]:
+        return make_server(self.toolbox, self.announcements, local, VERSION, announces=announces)
+
+    async def is_ready(self) -> str | None:
+        """None when calls can be served, else what is missing."""
+        try:
+            await self.registry.version(self.settings.workspace)
+        except StorageUnavailable as e:
+            return e.message
+        return None
+
+
+@asynccontextmanager
+async def open_app(
+    settings: Settings,
+    *,
+    listeners: frozenset[tuple[str, int]] = frozenset(),
+    network: NetworkPolicy | None = None,
+) -> AsyncGenerator[App, None]:
+    """Opens the registry, the secret store and the way out, and runs what goes on in the background.
+
+    `listeners` are this process's own (address, port): upstreams may never be one of them. Raises StorageUnavailable.
+    """
+    network = network or NetworkPolicy(allow_private=settings.private_networks, own_listeners=listeners)
+    ring = (
+        keyring.given(settings.secret_key.get_secret_value()) if settings.secret_key else keyring.kept_in(settings.home)
+    )
+    async with open_database(settings.registry_url) as database:
+        app, closing = _assemble(settings, database, ring, network)
+        await app.registry.ensure_workspace(settings.workspace)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_watch, "catalog", partial(_follow_changes, app))
+                tasks.start_soon(_watch, "keys", partial(_follow_keys, app))
+                tasks.start_soon(_watch, "housekeeping", partial(_keep_house, app, SqlResultStore(database, ring)))
+                yield app
+                tasks.cancel_scope.cancel()
+        finally:
+            with anyio.move_on_after(5, shield=True):
+                for close in closing:
+                    await close()
+
+
+def _assemble(
+    settings: Settings, database: Database, ring: keyring.Keyring, network: NetworkPolicy
+) -> tuple[App, list[Callable[[], Awaitable[None]]]]:
+    registry, key_store = SqlRegistry(database), SqlKeyStore(database)
+    secrets = _secret_store(settings, database, ring)
+    upstream = Upstream(network, engine=AiohttpEngine(network, user_agent=f"integrations-mcp/{VERSION}"))
+    reader = SecretReader(secrets)
+    tokens = TokenCache()
+
+    def parts_of(integration: Integration) -> CredentialParts:
+        return CredentialParts(
+            reader=reader,
+            upstream=upstream,
+            tokens=tokens,
+            workspace=integration.workspace_id,
+            integration_id=integration.id,
+            base_url=integration.base_url,
+            versions={path: b.version for path, b in integration.bindings.items()},
+            origins={path: b.origins for path, b in integration.bindings.items()},
+            public_url=settings.public_url,
+            network=network,
+        )
+
+    def make_tools(integration: Integration) -> tuple[Tool, ...]:
+        return tools_of(integration, parts_of(integration), settings.tool_name_max)
+
+    catalogs = Catalogs(registry, make_tools)
+    results = SqlResultStore(database, ring)
+    gateway = Gateway(
+        catalogs, upstream, reader, results, GatewayRules(result_budget=settings.result_budget), log_fault=_log_fault
+    )
+    writer = Writer(
+        registry,
+        secrets,
+        CheckRules(network, settings.tool_name_max, settings.stdio_allow),
+        allowed=settings.allowed_secret_paths,
+        prefix=settings.secret_prefix,
+        changed=catalogs.invalidate,
+    )
+    rules = AdminRules(settings.tool_name_max, settings.test_requires)
+    health = HealthProbe(upstream, reader, parts_of)
+    admin = Admin(registry, catalogs, writer, gateway, health, rules, make_tools)
+    toolbox = Toolbox(catalogs, gateway, admin, ReadingOn(results), page_size=settings.tools_page_size)
+    keys = Keys(key_store)
+    app = App(settings, registry, secrets, keys, key_store, catalogs, gateway, admin, writer, toolbox, Announcements())
+    return app, [tokens.aclose, upstream.aclose, keys.write_used]
+
+
+def _secret_store(settings: Settings, database: Database, ring: keyring.Keyring) -> SecretStore:
+    if settings.secret_store == "environment":  # noqa: S105 - the name of a store
+        import os
+
+        from server.secret_stores.environment import EnvironmentSecretStore
+
+        return EnvironmentSecretStore(os.environ)
+    return LocalSecretStore(database, ring)
+
+
+def _log_fault(call_id: str, fault: BaseException) -> None:
+    # The type and place only: an exception's text can hold what the call was about.
+    log.error("call failed by a fault of the gateway", call_id=call_id, fault=type(fault).__name__, exc_info=fault)
+
+
+async def _watch(what: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Runs a watcher for ever; a fault in it is logged and it begins again, since nothing works long without it."""
+    while True:
+        try:
+            await run()
+        except Exception as e:
+            log.error("a background task failed and is started again", task=what, fault=type(e).__name__, exc_info=e)
+        await anyio.sleep(1)
+
+
+async def _follow_changes(app: App) -> None:
+    async for workspace in app.registry.changes():
+        app.catalogs.invalidate(workspace)
+        await app.announcements.tools_changed(workspace)
+
+
+async def _follow_keys(app: App) -> None:
+    async for _ in app.key_store.key_changes():
+        app.keys.forget()
+
+
+async def _keep_house(app: App, results: SqlResultStore) -> None:
+    """last_used_at of keys, sweeps of what nothing refers to, and results whose time is over."""
+    while True:
+        try:
+            await app.keys.write_used()
+            await app.writer.sweep()
+            await results.forget_expired(datetime.now(UTC))
+        except StorageUnavailable as e:
+            log.warning("housekeeping waits for the registry", reason=e.message)
+        await anyio.sleep(_HOUSEKEEPING_S)

@@ -1,0 +1,235 @@
+"""Who is calling: API keys as Bearer tokens. A key is shown once and kept as its SHA-256; guessing is limited by address.
+
+A key that was seen goes on for at most `offline_s` while the registry is out (semantics: "Callers and permissions").
+"""
+
+import hashlib
+import secrets
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from tools.callers import ROLE_PERMISSIONS, Caller, Permission, Role
+from tools.errors import Forbidden, RateLimited, StorageUnavailable, Unauthenticated
+from tools.registry import ApiKey, KeyStore
+
+KEY_PREFIX = "imcp_"
+_MAX_CACHED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key just made: the only moment at which `api_key` is known."""
+
+    api_key: str
+    row: ApiKey
+
+
+@dataclass(slots=True)
+class _Seen:
+    row: ApiKey
+    caller: Caller
+    checked_at: float
+
+
+def hash_key(api_key: str) -> bytes:
+    """Keys are 256 random bits: one SHA-256 is enough, and nothing can be learned from how long a lookup takes."""
+    return hashlib.sha256(api_key.encode("utf-8", "surrogatepass")).digest()
+
+
+def caller_of(key: ApiKey) -> Caller:
+    return Caller(
+        id=key.id,
+        workspace=key.workspace,
+        kind="key",
+        role=key.role,
+        permissions=key.permissions,
+        integrations=key.integrations,
+        tools=key.tools,
+    )
+
+
+class GuessLimit:
+    """Failed keys by address: a burst of `burst`, then one every `refill_s`; the oldest addresses are forgotten."""
+
+    def __init__(self, *, burst: int = 20, refill_s: float = 3.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._burst, self._refill, self._clock = burst, refill_s, clock
+        self._failures: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def check(self, address: str) -> None:
+        """Raises RateLimited when this address has failed too often."""
+        level, wait = self._level(address)
+        if level >= self._burst:
+            raise RateLimited("too many wrong API keys from this address", wait)
+
+    def failed(self, address: str) -> None:
+        level, _ = self._level(address)
+        self._failures[address] = (level + 1, self._clock())
+        self._failures.move_to_end(address)
+        if len(self._failures) > 10_000:
+            self._failures.popitem(last=False)
+
+    def _level(self, address: str) -> tuple[float, float]:
+        level, at = self._failures.get(address, (0.0, 0.0))
+        level = max(0.0, level - (self._clock() - at) / self._refill)
+        return level, max(1.0, (level - self._burst + 1) * self._refill)
+
+
+class Keys:
+    """Makes and checks API keys. `clock` is monotonic seconds, `now` UTC."""
+
+    def __init__(
+        self,
+        store: KeyStore,
+        *,
+        trust_s: float = 30.0,
+        offline_s: float = 300.0,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        limit: GuessLimit | None = None,
+    ) -> None:
+        self._store = store
+        self._trust, self._offline = trust_s, offline_s
+        self._clock, self._now = clock, now
+        self._limit = limit or GuessLimit(clock=clock)
+        self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
+        self._used: dict[str, datetime] = {}
+
+    def peek(self, api_key: str) -> Caller | None:
+        """The caller if the key is known and fresh: no await, for the path of a call."""
+        seen = self._seen.get(hash_key(api_key))
+        if seen is None or self._clock() - seen.checked_at >= self._trust:
+            return None
+        return self._admit(seen)
+
+    async def caller(self, api_key: str, address: str) -> Caller:
+        """Who holds the key. Raises Unauthenticated, RateLimited, StorageUnavailable."""
+        digest = hash_key(api_key)
+        seen = self._seen.get(digest)
+        if seen is not None and self._clock() - seen.checked_at < self._trust and (caller := self._admit(seen)):
+            return caller
+        if seen is None:
+            self._limit.check(address)
+        try:
+            row = await self._store.key_by_hash(digest)
+        except StorageUnavailable:
+            if seen is not None and self._clock() - seen.checked_at < self._offline and (caller := self._admit(seen)):
+                return caller
+            raise
+        if row is not None:
+            seen = _Seen(row, caller_of(row), self._clock())
+            if (caller := self._admit(seen)) is not None:
+                self._seen[digest] = seen
+                self._seen.move_to_end(digest)
+                if len(self._seen) > _MAX_CACHED:
+                    self._seen.popitem(last=False)
+                return caller
+        self._seen.pop(digest, None)
+        self._limit.failed(address)
+        raise Unauthenticated(
+            "no valid API key: send Authorization: Bearer KEY with one from `integrations-mcp keys create`"
+        )
+
+    def forget(self) -> None:
+        """Some key was written somewhere: every known key is looked up again before it is believed."""
+        for seen in self._seen.values():
+            seen.checked_at = min(seen.checked_at, self._clock() - self._trust)
+
+    def _admit(self, seen: _Seen) -> Caller | None:
+        now = self._now()
+        if seen.row.expires_at is not None and seen.row.expires_at <= now:
+            return None
+        self._used[seen.row.id] = now
+        return seen.caller
+
+    async def write_used(self) -> None:
+        """Writes last_used_at of the keys used since the last time, in one batch."""
+        used, self._used = self._used, {}
+        if used:
+            await self._store.touch_keys(used)
+
+    async def create(
+        self,
+        workspace: str,
+        *,
+        role: Role = "member",
+        name: str = "",
+        permissions: Sequence[Permission] | None = None,
+        integrations: Sequence[str] | None = None,
+        tools: Sequence[str] | None = None,
+        days: int | None = None,
+        by: Caller | None = None,
+    ) -> NewKey:
+        """A new key; `days` None never expires (the operator's CLI only). Nobody gives more than his own (rules H4)."""
+        now = self._now()
+        wanted = frozenset(permissions) if permissions is not None else ROLE_PERMISSIONS[role]
+        row = ApiKey(
+            id="key_" + uuid.uuid4().hex[:20],
+            workspace=workspace,
+            name=name,
+            role=role,
+            permissions=wanted,
+            hash=b"",
+            created_at=now,
+            expires_at=None if days is None else now + timedelta(days=days),
+            integrations=None if integrations is None else frozenset(integrations),
+            tools=None if tools is None else frozenset(tools),
+        )
+        if by is not None:
+            await self._check_not_more(row, by)
+        return await self._insert(row)
+
+    async def rotate(self, workspace: str, key_id: str, by: Caller | None = None) -> NewKey:
+        """A new key with the old one's rights; the old one ends in the same transaction."""
+        old = await self._store.get_key(workspace, key_id)
+        if by is not None:
+            await self._check_not_more(old, by)
+        now = self._now()
+        span = old.expires_at - old.created_at if old.expires_at else None
+        row = ApiKey(
+            id="key_" + uuid.uuid4().hex[:20],
+            workspace=old.workspace,
+            name=old.name,
+            role=old.role,
+            permissions=old.permissions,
+            hash=b"",
+            created_at=now,
+            expires_at=now + span if span else None,
+            integrations=old.integrations,
+            tools=old.tools,
+        )
+        return await self._insert(row, old_id=old.id)
+
+    async def _check_not_more(self, row: ApiKey, by: Caller) -> None:
+        if not row.permissions <= by.permissions or (row.role in ("owner", "admin") and not by.is_admin):
+            raise Forbidden("a key can't be given more permissions than your own")
+        for name, wanted, own in (
+            ("integrations", row.integrations, by.integrations),
+            ("tools", row.tools, by.tools),
+        ):
+            if own is not None and (wanted is None or not wanted <= own):
+                raise Forbidden(f"a key can't be given more {name} than your own")
+        if by.kind == "key":
+            own_row = await self._store.get_key(by.workspace, by.id)
+            if own_row.expires_at is not None and (row.expires_at is None or row.expires_at > own_row.expires_at):
+                raise Forbidden(f"a key can't outlive your own, which ends {own_row.expires_at:%Y-%m-%d %H:%M} UTC")
+
+    async def _insert(self, row: ApiKey, old_id: str | None = None) -> NewKey:
+        from dataclasses import replace
+
+        api_key = KEY_PREFIX + secrets.token_urlsafe(32)
+        row = replace(row, hash=hash_key(api_key))
+        if old_id is None:
+            await self._store.insert_key(row)
+        else:
+            await self._store.replace_key(old_id, row)
+        self.forget()
+        return NewKey(api_key, row)
+
+    async def revoke(self, workspace: str, key_id: str) -> None:
+        """Ends a key at once here, and within a second in other processes. Raises NotFound."""
+        await self._store.delete_key(workspace, key_id)
+        self.forget()

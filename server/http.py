@@ -1,0 +1,189 @@
+"""The HTTP wire: one ASGI application for /mcp (both eras), /sse (legacy), /v1 (REST), /healthz and /readyz.
+
+In front of everything: Host and Origin checks (MCP spec, transports: DNS rebinding), the body limit, and who is calling.
+"""
+
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import anyio
+import orjson
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.sse import SseServerTransport
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.app import App
+from server.hosts_allowed import AllowedHosts
+from server.mcp_app import CALLER, set_calling
+from tools.callers import Caller
+from tools.errors import GatewayError, RateLimited, StorageUnavailable, Unauthenticated
+
+REQUEST_ID = "integrations_mcp.request_id"
+MCP_PATH, SSE_PATH, MESSAGES_PATH = "/mcp", "/sse", "/messages/"
+
+
+class HttpApp:
+    """The ASGI application; enter `running()` around serving."""
+
+    def __init__(self, app: App, rest: ASGIApp, allowed: AllowedHosts, *, sessions: bool) -> None:
+        """`sessions`: legacy clients get sessions (one process); else every legacy request stands alone."""
+        self._app, self._rest, self._allowed = app, rest, allowed
+        self._sessions = sessions
+        self._server = app.mcp_server(None, announces=sessions)
+        self._manager = StreamableHTTPSessionManager(
+            self._server,
+            stateless=not sessions,
+            session_idle_timeout=600,
+            max_sessions=5000,
+            max_request_body_size=app.settings.max_body_bytes,
+        )
+        self._sse_server = app.mcp_server(None, announces=True)
+        self._sse = SseServerTransport(MESSAGES_PATH, max_request_body_size=app.settings.max_body_bytes)
+        self._in_flight = 0
+        self._idle = anyio.Event()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        async with self._manager.run():
+            yield
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        if path in ("/healthz", "/readyz"):
+            await self._probe(path, send)
+            return
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        request_id = _request_id(headers.get(b"x-request-id"))
+        scope[REQUEST_ID] = request_id
+        send = _with_request_id(send, request_id)
+        if refusal := self._allowed.refusal(headers.get(b"host"), headers.get(b"origin")):
+            await answer(
+                send, refusal[0], {"detail": refusal[1], "error_code": "host_refused", "request_id": request_id}
+            )
+            return
+        if path in (MCP_PATH, SSE_PATH) or path.startswith(MESSAGES_PATH):
+            await self._mcp(path, headers, scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)
+
+    async def _mcp(self, path: str, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            caller = await self.caller(headers, scope)
+        except GatewayError as e:
+            await refuse(send, e, scope[REQUEST_ID])
+            return
+        scope[CALLER] = caller
+        # Without this object the SDK doesn't bind sessions to the credential that opened them.
+        scope["user"] = AuthenticatedUser(
+            AccessToken(token="-", client_id=caller.id, scopes=[], subject=caller.workspace)  # noqa: S106
+        )
+        set_calling(caller)
+        method: str = scope["method"]
+        if path == MCP_PATH:
+            if not self._sessions and method in ("GET", "DELETE"):
+                await _not_allowed(send, "POST", scope[REQUEST_ID])
+                return
+            await self._count(self._manager.handle_request, scope, receive, send)
+        elif path == SSE_PATH:
+            if method != "GET":
+                await _not_allowed(send, "GET", scope[REQUEST_ID])
+                return
+            async with self._sse.connect_sse(scope, receive, send) as (read, write):
+                await self._sse_server.run(read, write, self._sse_server.create_initialization_options())
+        else:
+            await self._count(self._sse.handle_post_message, scope, receive, send)
+
+    async def caller(self, headers: dict[bytes, bytes], scope: Scope) -> Caller:
+        """Who is calling, from `Authorization: Bearer`. Raises Unauthenticated, RateLimited, StorageUnavailable."""
+        kind, _, api_key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        if kind.lower() != "bearer" or not api_key:
+            raise Unauthenticated("an API key is needed: send Authorization: Bearer KEY")
+        api_key = api_key.strip()
+        known = self._app.keys.peek(api_key)
+        if known is not None:
+            return known
+        client = scope.get("client")
+        return await self._app.keys.caller(api_key, client[0] if client else "unknown")
+
+    async def _count(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Counts what is running, for draining; a GET stream isn't a running call."""
+        if scope["method"] == "GET":
+            await app(scope, receive, send)
+            return
+        self._in_flight += 1
+        try:
+            await app(scope, receive, send)
+        finally:
+            self._in_flight -= 1
+            self._idle.set()
+
+    async def until_idle(self) -> None:
+        """Returns when no call is running."""
+        while self._in_flight:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
+    async def _probe(self, path: str, send: Send) -> None:
+        missing = await self._app.is_ready() if path == "/readyz" else None
+        if missing is None:
+            await answer(send, 200, {"status": "ok"})
+        else:
+            await answer(send, 503, {"status": "unavailable", "detail": missing}, [(b"retry-after", b"5")])
+
+
+async def refuse(send: Send, error: GatewayError, request_id: str) -> None:
+    """An error in the contract's shape."""
+    headers: list[tuple[bytes, bytes]] = []
+    if isinstance(error, Unauthenticated):
+        headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(error, RateLimited):
+        headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    if isinstance(error, StorageUnavailable):
+        headers.append((b"retry-after", b"5"))
+    body = {"detail": error.message, "error_code": error.code, "request_id": request_id}
+    await answer(send, error.status, body, headers)
+
+
+async def answer(
+    send: Send, status: int, body: dict[str, Any], headers: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    """One JSON answer."""
+    data = orjson.dumps(body)
+    start: Message = {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(data)).encode()),
+            *(headers or []),
+        ],
+    }
+    await send(start)
+    await send({"type": "http.response.body", "body": data})
+
+
+async def _not_allowed(send: Send, allow: str, request_id: str) -> None:
+    body = {"detail": f"use {allow}", "error_code": "method_not_allowed", "request_id": request_id}
+    await answer(send, 405, body, [(b"allow", allow.encode())])
+
+
+def _request_id(given: bytes | None) -> str:
+    """The caller's own where it is one harmless word, so that his log and ours can be read together."""
+    if given and len(given) <= 128 and all(33 <= c < 127 for c in given):
+        return given.decode()
+    return "req_" + uuid.uuid4().hex[:20]
+
+
+def _with_request_id(send: Send, request_id: str) -> Send:
+    async def sender(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+        await send(message)
+
+    return sender

@@ -1,0 +1,133 @@
+"""The MCP handlers: tools/list and tools/call on the low-level server, for both protocol eras and every wire.
+
+Who is calling comes with each message: from the HTTP request's scope, or the local user where there is no request (stdio).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import mcp_types as types
+from mcp.server import NotificationOptions, Server
+from mcp.server.context import ServerRequestContext
+from mcp.server.models import InitializationOptions
+from mcp.shared.exceptions import MCPError
+
+from server.announcements import Announcements
+from server.wire import LIST_TTL_MS, call_result
+from tools.callers import Caller
+from tools.errors import InvalidRequest
+from tools.gateway import CallContext
+from tools.kinds.rest import HOPS_HEADER
+from tools.toolbox import Toolbox
+
+CALLER = "integrations_mcp.caller"
+"""Key of the Caller in an HTTP request's ASGI scope; set by `server.http`."""
+_HANDSHAKE_ERAS_END = "2026"
+
+# The one ContextVar: the SDK asks for a tool's schema by name alone, before any handler and without a context.
+_calling: ContextVar[Caller | None] = ContextVar("calling", default=None)
+
+
+def set_calling(caller: Caller) -> None:
+    """Called where a request comes in, before the SDK sees it."""
+    _calling.set(caller)
+
+
+class _GatewayServer(Server[Any]):
+    """The manager asks for initialization options without arguments and would advertise no list_changed."""
+
+    announces = True
+
+    def create_initialization_options(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+        extensions: dict[str, dict[str, Any]] | None = None,
+    ) -> InitializationOptions:
+        options = notification_options or NotificationOptions(tools_changed=self.announces)
+        return super().create_initialization_options(options, experimental_capabilities, extensions)
+
+
+def make_server(
+    toolbox: Toolbox, announcements: Announcements, local: Caller | None, version: str, *, announces: bool
+) -> Server[Any]:
+    """`local` is the caller where no HTTP request says who it is (stdio); None refuses those.
+
+    `announces`: whether legacy connections live long enough to be told of changes.
+    """
+
+    def caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller:
+        caller = ctx.request.scope[CALLER] if ctx.request is not None else local
+        assert isinstance(caller, Caller), "every wire says who is calling"
+        return caller
+
+    async def list_tools(
+        ctx: ServerRequestContext[Any, Any], params: types.PaginatedRequestParams | None
+    ) -> dict[str, Any]:
+        try:
+            entries, cursor = await toolbox.page(caller_of(ctx), params.cursor if params else None)
+        except InvalidRequest as e:
+            raise MCPError(types.INVALID_PARAMS, e.message) from None
+        result: dict[str, Any] = {"tools": entries, "ttlMs": LIST_TTL_MS, "cacheScope": "private"}
+        if cursor is not None:
+            result["nextCursor"] = cursor
+        return result
+
+    async def call_tool(ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams) -> dict[str, Any]:
+        async def progress(done: float, message: str) -> None:
+            await ctx.session.report_progress(done, None, message)
+
+        context = CallContext(
+            hops=hops_of(ctx.request.headers if ctx.request is not None else {}),
+            idempotency_key=_idempotency_key(ctx.meta),
+            progress=progress,
+        )
+        return call_result(await toolbox.call(caller_of(ctx), params.name, params.arguments, context))
+
+    async def listen(
+        ctx: ServerRequestContext[Any, Any], params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        return await announcements.listen(caller_of(ctx).workspace, ctx, params)
+
+    async def instruct_and_track(
+        ctx: ServerRequestContext[Any, Any],
+        call_next: Callable[[ServerRequestContext[Any, Any]], Awaitable[Any]],
+    ) -> Any:
+        result = await call_next(ctx)
+        if ctx.method in ("initialize", "server/discover") and isinstance(result, dict):
+            result["instructions"] = await toolbox.instructions(caller_of(ctx))
+        elif announces and ctx.method == "notifications/initialized" and ctx.protocol_version < _HANDSHAKE_ERAS_END:
+            announcements.track(caller_of(ctx).workspace, ctx.session._connection)  # pyright: ignore[reportPrivateUsage] - the SDK has no public handle
+        return result  # pyright: ignore[reportUnknownVariableType] - a wire dict
+
+    def schema_of(name: str) -> Mapping[str, Any] | None:
+        return toolbox.schema_of(_calling.get() or local, name)
+
+    server = _GatewayServer(  # pyright: ignore[reportCallIssue] - the SDK serializes handlers' wire dicts too
+        "integrations-mcp",
+        title="Integrations gateway",
+        version=version,
+        get_tool_input_schema=schema_of,
+        on_list_tools=list_tools,  # pyright: ignore[reportArgumentType]
+        on_call_tool=call_tool,  # pyright: ignore[reportArgumentType]
+        on_subscriptions_listen=listen,
+    )
+    server.announces = announces
+    server.middleware.clear()  # OpenTelemetry's costs 15 % of a call even with no exporter
+    server.middleware.append(instruct_and_track)
+    return server
+
+
+def hops_of(headers: Mapping[str, str]) -> int:
+    """How many gateways this request came through already; 0 where it doesn't say."""
+    text = headers.get(HOPS_HEADER.lower(), "0")
+    return int(text) if text.isdecimal() and len(text) < 4 else 0
+
+
+def _idempotency_key(meta: Any) -> str | None:
+    """The caller's own key (`_meta.idempotency_key`, rules F2)."""
+    if not isinstance(meta, Mapping):
+        return None
+    key: Any = meta.get("idempotency_key")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - untyped wire data
+    return key if isinstance(key, str) and 0 < len(key) <= 255 and key.isascii() and key.isprintable() else None

@@ -1,0 +1,182 @@
+"""Runs the HTTP application: uvicorn with a drain that lets running calls end and closes open streams (SIGTERM, SIGINT)."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, nullcontext
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from sse_starlette.sse import AppStatus
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.app import App, open_app
+from server.hosts_allowed import allowed_hosts
+from server.http import HttpApp
+from server.rest_api import rest_app
+from server.settings import Settings, read_settings
+from server.telemetry import set_up_logs
+
+_LISTENERS = "_INTEGRATIONS_LISTENERS"
+"""Tells worker processes which sockets are this server's own (address|port, comma-separated); not a setting."""
+
+
+class Serving:
+    """The ASGI application of one process, opened by its lifespan and drained by `begin_drain`.
+
+    With `app` it serves one that is open already and stays so; else it opens its own. `sessions`: legacy clients get sessions.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: frozenset[tuple[str, int]] = frozenset(),
+        *,
+        sessions: bool = True,
+        app: App | None = None,
+    ) -> None:
+        self._settings, self._listeners, self._sessions = settings, listeners, sessions
+        self._app = app
+        self._http: HttpApp | None = None
+        self._drain: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        assert self._http is not None
+        await self._http(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with self._opened():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except Exception as e:  # noqa: BLE001 - told to uvicorn, which ends the process
+            failed = "startup" if self._http is None else "shutdown"
+            await send({"type": f"lifespan.{failed}.failed", "message": str(e)})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncGenerator[None, None]:
+        settings = self._settings
+        opened = nullcontext(self._app) if self._app else open_app(settings, listeners=self._listeners)
+        async with opened as app:
+            allowed = allowed_hosts(
+                settings.host, settings.public_url, settings.allowed_hosts, settings.allowed_origins
+            )
+            http = HttpApp(app, rest_app(app), allowed, sessions=self._sessions)
+            async with http.running():
+                AppStatus.disable_automatic_graceful_drain()
+                # What was made while starting lives as long as the process: the collector needn't look at it again.
+                gc.collect()
+                gc.freeze()
+                self._app, self._http = app, http
+                self._listen_for_the_end()
+                yield
+
+    def _listen_for_the_end(self) -> None:
+        """uvicorn waits for open streams before it ends the lifespan, so draining begins where the signal arrives."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before = signal.getsignal(number)
+
+            def handle(received: int, frame: FrameType | None, before: Any = before) -> None:
+                loop.call_soon_threadsafe(self.begin_drain)
+                if callable(before):
+                    before(received, frame)
+
+            signal.signal(number, handle)
+
+    def begin_drain(self) -> None:
+        """Called in the loop when the process was asked to end."""
+        if self._drain is None and self._app is not None:
+            self._app.announcements.close()
+            self._drain = asyncio.ensure_future(self._end_streams())
+
+    async def _end_streams(self) -> None:
+        """Idle SSE streams are closed when the running calls have ended, or the grace time has."""
+        assert self._http is not None
+        try:
+            async with asyncio.timeout(self._settings.grace_seconds):
+                await self._http.until_idle()
+        except TimeoutError:
+            pass
+        AppStatus.should_exit = True
+
+
+def config_of(app: ASGIApp | str, settings: Settings, **more: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=64 * 1024,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(settings.grace_seconds) + 1,
+        **more,
+    )
+
+
+def serve(settings: Settings, sock: socket.socket) -> int:
+    """Serves until asked to end; returns the exit code."""
+    host, port = sock.getsockname()[:2]
+    listeners = frozenset({(host, port)})
+    if settings.workers > 1:
+        return _serve_with_workers(settings, sock, listeners)
+    server = uvicorn.Server(config_of(Serving(settings, listeners, sessions=True), settings))
+    server.run(sockets=[sock])
+    return 0 if server.started else 1
+
+
+def _serve_with_workers(settings: Settings, sock: socket.socket, listeners: frozenset[tuple[str, int]]) -> int:
+    from uvicorn.supervisors import Multiprocess
+
+    # Workers are new processes: they read the settings again, from the environment that the CLI has completed.
+    os.environ[_LISTENERS] = ",".join(f"{host}|{port}" for host, port in listeners)
+    config = config_of("server.serving:worker_app", settings, factory=True, workers=settings.workers)
+    Multiprocess(config, sockets=[sock]).run()
+    return 0
+
+
+def worker_app() -> Serving:
+    """The application of one worker process: no legacy sessions, since the next request may go to another worker."""
+    pairs = (part.rpartition("|") for part in os.environ.pop(_LISTENERS, "").split(",") if part)
+    listeners = frozenset((host, int(port)) for host, _, port in pairs)
+    settings = read_settings()
+    set_up_logs(settings.log_level)
+    return Serving(settings, listeners, sessions=False)
+
+
+async def run_beside(config: uvicorn.Config, sock: socket.socket, ready: Callable[[], None]) -> None:
+    """Serves in a loop that is running already, until asked to end; calls `ready` when requests are answered."""
+    server = uvicorn.Server(config)
+
+    async def watch() -> None:
+        while not server.started and not server.should_exit:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.01)
+        if server.started:
+            ready()
+
+    watcher = asyncio.ensure_future(watch())
+    try:
+        await server.serve(sockets=[sock])
+    finally:
+        watcher.cancel()
+
+
+def say(text: str) -> None:
+    """For people, on stderr."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,190 @@
+"""Settings: read once, from flags and `INTEGRATIONS_MCP_*`; an unknown name is an error that names the nearest known one."""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, field_validator
+
+from tools.bindings import AllowedSecretPath
+from tools.models import WORKSPACE_ID
+from tools.naming import nearest
+from tools.secrets import path_fault
+
+ENV_PREFIX = "INTEGRATIONS_MCP_"
+_CLIENT_ONLY = frozenset({"URL", "API_KEY"})
+"""Read by `integrations-mcp connect`, not by the server; known, so not refused."""
+
+
+class SettingsError(ValueError):
+    """A setting can't be used; the message says which and what to write instead."""
+
+
+class AllowedSecretPathSetting(BaseModel):
+    """One entry of `secret_paths_allow`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    workspace: str = "*"
+    path: str
+    origins: tuple[str, ...]
+
+    @field_validator("path")
+    @classmethod
+    def _path(cls, path: str) -> str:
+        if fault := path_fault(path.rstrip("/")):
+            raise ValueError(fault)
+        return path
+
+
+class Settings(BaseModel):
+    """Every setting; the environment variable is the name in capitals behind `INTEGRATIONS_MCP_`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    home: Path = Field(
+        default_factory=lambda: Path.home() / ".integrations-mcp",
+        description="Folder for the registry and the key file; made with mode 0700.",
+    )
+    database_url: str = Field(
+        default="", description="Registry: sqlite:///PATH or postgresql://...; empty is registry.db in the home folder."
+    )
+    workspace: str = Field(default="default", pattern=WORKSPACE_ID, description="The workspace of stdio and the CLI.")
+    secret_key: SecretStr | None = Field(
+        default=None,
+        description="Key of the local secret store, 32 bytes in base64; empty is the file secret.key in the home folder.",
+    )
+    secret_store: Literal["local", "environment"] = Field(
+        default="local",
+        description="Where secrets are kept. `environment` reads INTEGRATIONS_SECRET_* and is for local use (stdio); a server must be told so by this setting.",
+    )
+    secret_prefix: str = Field(
+        default="gw",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="First segment of the paths of provisioned secrets.",
+    )
+    secret_paths_allow: tuple[AllowedSecretPathSetting, ...] = Field(
+        default=(),
+        description='JSON list of {"workspace","path","origins"}: secret paths that integrations may name; a path that ends in / covers all under it.',
+    )
+    allow_private_networks: str = Field(
+        default="false", description="true, false, or a comma-separated list of CIDRs that upstreams may live in."
+    )
+    stdio_allow: tuple[str, ...] = Field(
+        default=(), description="JSON list of absolute executables that MCP upstreams over stdio may run."
+    )
+    test_requires: Literal["execute", "view"] = Field(
+        default="execute", description="What testing a method other than GET needs besides Integration.view."
+    )
+    public_url: str = Field(default="", description="The URL under which clients reach this server, for what is shown.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 picks a free one and prints it.")
+    workers: int = Field(default=1, ge=1, le=64, description="Server processes.")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="JSON list of further Host headers that are accepted (name or name:port, name:* for any port).",
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        default=(), description="JSON list of further Origin headers that are accepted."
+    )
+    max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, description="Largest request body that is read.")
+    grace_seconds: float = Field(default=10, ge=0, le=600, description="How long SIGTERM lets running calls end.")
+    result_budget: int = Field(
+        default=40_000,
+        ge=0,
+        description="Characters of a result before it is cut; 0 never cuts (endpoints' own limits hold).",
+    )
+    tool_name_max: int = Field(default=48, ge=24, le=64, description="Longest tool name.")
+    tools_page_size: int = Field(default=1000, ge=1, le=1000, description="Tools on one page of tools/list.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Log lines on stderr.")
+
+    @property
+    def registry_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.home / 'registry.db'}"
+
+    @property
+    def allowed_secret_paths(self) -> tuple[AllowedSecretPath, ...]:
+        return tuple(AllowedSecretPath(e.workspace, e.path, e.origins) for e in self.secret_paths_allow)
+
+    @property
+    def private_networks(self) -> bool | tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        text = self.allow_private_networks.strip().lower()
+        if text in ("true", "1", "yes"):
+            return True
+        if text in ("false", "0", "no", ""):
+            return False
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(","))
+
+    @field_validator("allow_private_networks")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        if text.strip().lower() not in ("true", "1", "yes", "false", "0", "no", ""):
+            for part in text.split(","):
+                try:
+                    ipaddress.ip_network(part.strip())
+                except ValueError:
+                    raise ValueError(
+                        f"{part.strip()!r} is not a network: write true, false or CIDRs like 10.0.0.0/8"
+                    ) from None
+        return text
+
+    @field_validator("stdio_allow")
+    @classmethod
+    def _executables(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        for path in paths:
+            if not Path(path).is_absolute():
+                raise ValueError(f"{path!r} is not absolute: name the executable with its whole path")
+        return paths
+
+    @field_validator("public_url")
+    @classmethod
+    def _public(cls, url: str) -> str:
+        if url and not url.startswith(("https://", "http://")):
+            raise ValueError("a URL begins with https://")
+        return url.rstrip("/")
+
+
+def read_settings(environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
+    """Flags (None: not given) win over the environment. Raises SettingsError with every fault."""
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    unknown: list[str] = []
+    for name, text in environ.items():
+        if not name.startswith(ENV_PREFIX) or name.removeprefix(ENV_PREFIX) in _CLIENT_ONLY:
+            continue
+        field = name.removeprefix(ENV_PREFIX).lower()
+        if field not in Settings.model_fields:
+            close = nearest(field, Settings.model_fields)
+            unknown.append(
+                f"{name} is not a setting" + (f"; did you mean {ENV_PREFIX}{close.upper()}?" if close else "")
+            )
+        elif text != "" or field in ("database_url", "public_url"):
+            values[field] = _from_text(field, text)
+    if unknown:
+        raise SettingsError("; ".join(unknown))
+    values.update({k: v for k, v in flags.items() if v is not None})
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as e:
+        raise SettingsError(
+            "; ".join(
+                f"{ENV_PREFIX}{'.'.join(str(p) for p in f['loc']).upper()}: {f['msg'].removeprefix('Value error, ')}"
+                for f in e.errors(include_url=False)
+            )
+        ) from None
+
+
+_JSON: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+def _from_text(field: str, text: str) -> Any:
+    """Lists are JSON; a plain word is a list of one, so that simple cases need no brackets."""
+    if field not in ("secret_paths_allow", "stdio_allow", "allowed_hosts", "allowed_origins"):
+        return text
+    if not text.lstrip().startswith(("[", "{")):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        return _JSON.validate_json(text)
+    except ValidationError:
+        raise SettingsError(f"{ENV_PREFIX}{field.upper()}: not valid JSON") from None

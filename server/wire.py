@@ -1,0 +1,59 @@
+"""Outcomes and catalogs as MCP results: plain dicts in the wire's spelling, shared by the SDK handlers and the fast path."""
+
+from typing import Any
+
+from tools.outcome import Block, Outcome
+from tools.tool import META
+
+LIST_TTL_MS = 30_000
+
+
+def call_result(outcome: Outcome) -> dict[str, Any]:
+    """`CallToolResult`: one text block (or one binary one), `_meta` that nobody needs to understand the text (agents.md 2)."""
+    trace = outcome.trace
+    meta: dict[str, Any] = {
+        f"{META}call": {
+            "call_id": outcome.call_id,
+            "http_status": outcome.status,
+            "duration_ms": round(outcome.duration_ms, 1),
+            "attempts": len(trace.attempts),
+        }
+    }
+    if (cut := outcome.cut) is not None:
+        meta[f"{META}cut"] = {
+            "from": cut.first,
+            "to": cut.last,
+            "total": cut.total,
+            "unit": cut.unit,
+            "result_id": outcome.result_id,
+            "expires_at": outcome.expires_at,
+        }
+    if (error := outcome.error) is not None:
+        meta[f"{META}error"] = {
+            "code": error.full_code,
+            "fault": error.fault,
+            "retryable": error.retryable,
+            "retry_after_s": error.retry_after_s,
+            "sent": error.sent,
+        }
+    if trace.changes:
+        meta[f"{META}coerced"] = list(trace.changes)
+    result: dict[str, Any] = {
+        "content": [_block(b) for b in outcome.blocks],
+        "isError": outcome.is_error,
+        "_meta": meta,
+    }
+    if outcome.structured is not None:
+        result["structuredContent"] = outcome.structured
+    return result
+
+
+def _block(block: Block) -> dict[str, Any]:
+    match block.type:
+        case "image" | "audio":
+            return {"type": block.type, "data": block.data, "mimeType": block.media_type}
+        case "blob":
+            resource = {"uri": f"attachment://{block.text}", "mimeType": block.media_type, "blob": block.data}
+            return {"type": "resource", "resource": resource}
+        case _:
+            return {"type": "text", "text": block.text}

@@ -1,0 +1,253 @@
+"""Management operations: one function each, shown as REST operation, admin tool and CLI command with the same words and checks.
+
+Every function takes the caller first, checks his permission and his narrowing, and raises `RequestError`s.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tools.bindings import mask_headers
+from tools.callers import Caller, Permission
+from tools.catalog import Catalogs
+from tools.errors import Forbidden, InvalidArguments, InvalidRequest, Issue, NotFound
+from tools.gateway import CallContext, Gateway, new_call_id
+from tools.health import HealthProbe, report
+from tools.models import (
+    CreateIntegrationRequest,
+    EndpointConfig,
+    Integration,
+    IntegrationPage,
+    IntegrationResponse,
+    UpdateIntegrationRequest,
+)
+from tools.naming import nearest, tool_name
+from tools.outcome import Outcome
+from tools.registry import ListQuery, Registry, SortField
+from tools.tool import Tool
+from tools.writing import Writer, Written
+
+_SORT: tuple[SortField, ...] = ("name", "display_name", "created_at", "updated_at")
+
+
+@dataclass(frozen=True, slots=True)
+class AdminRules:
+    """Settings of management. `test_requires`: what testing a method other than GET needs besides Integration.view."""
+
+    tool_name_max: int = 48
+    test_requires: str = "execute"
+
+
+class Admin:
+    """The management operations over one registry."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        catalogs: Catalogs,
+        writer: Writer,
+        gateway: Gateway,
+        health: HealthProbe,
+        rules: AdminRules,
+        make_tools: Callable[[Integration], Sequence[Tool]],
+    ) -> None:
+        self._registry, self._catalogs, self._writer = registry, catalogs, writer
+        self._gateway, self._health, self._rules = gateway, health, rules
+        self._make_tools = make_tools
+
+    # ------------------------------------------------------------------ reading
+
+    async def list(
+        self,
+        caller: Caller,
+        *,
+        enabled: bool | None = None,
+        protocol: str | None = None,
+        search: str | None = None,
+        sort_by: str | None = None,
+        limit: int = 10,
+        continuation_token: int = 0,
+    ) -> IntegrationPage:
+        """A page, newest first by default; `sort_by` is [+|-](name|display_name|created_at|updated_at)."""
+        _require(caller, "Integration.view")
+        sort, descending = parse_sort(sort_by)
+        query = ListQuery(
+            enabled, protocol, search, sort, descending, limit, continuation_token, await self._visible_ids(caller)
+        )
+        page = await self._registry.page(caller.workspace, query)
+        after = continuation_token + len(page.items)
+        more = after < page.total and len(page.items) > 0
+        return IntegrationPage(
+            items=tuple(self.shown(caller, i) for i in page.items),
+            has_more=more,
+            continuation_token=after if more else None,
+            total=page.total,
+        )
+
+    async def get(self, caller: Caller, ref: str) -> Integration:
+        """By id or name; what the caller's narrowing hides isn't found. Show it with `shown`."""
+        _require(caller, "Integration.view")
+        return await self._find(caller, ref)
+
+    def shown(self, caller: Caller, integration: Integration) -> IntegrationResponse:
+        """What answers show: no bindings, secret-looking headers masked, endpoints that the caller doesn't see left out."""
+        fields = {name: getattr(integration, name) for name in IntegrationResponse.model_fields}
+        fields["endpoints"] = tuple(
+            e.model_copy(update={"headers": mask_headers(e.headers)})
+            for e in integration.endpoints
+            if self._sees_endpoint(caller, integration, e)
+        )
+        for name in ("mcp_headers", "mcp_env"):
+            if fields[name] is not None:
+                fields[name] = mask_headers(fields[name])
+        return IntegrationResponse(**fields)
+
+    async def endpoint_of_tool(self, caller: Caller, name: str) -> tuple[str, str]:
+        """(integration id, endpoint name) of a tool name, also of a disabled integration. Raises NotFound."""
+        catalog = await self._catalogs.get(caller.workspace)
+        for integration in catalog.integrations:
+            for endpoint in integration.endpoints:
+                if tool_name(integration.name, endpoint.name, self._rules.tool_name_max) == name:
+                    return integration.id, endpoint.name
+        raise NotFound(f"no tool {name[:80]} in this workspace")
+
+    # ------------------------------------------------------------------ writing
+
+    async def create(self, caller: Caller, request: CreateIntegrationRequest) -> Written:
+        _require(caller, "Integration.create")
+        _require_whole(caller)
+        return await self._writer.create(caller, request)
+
+    async def update(
+        self, caller: Caller, ref: str, request: UpdateIntegrationRequest, if_match: int | None = None
+    ) -> Written:
+        _require(caller, "Integration.update")
+        await self._find_whole(caller, ref)
+        return await self._writer.update(caller, ref, request, if_match)
+
+    async def delete(self, caller: Caller, ref: str, if_match: int | None = None) -> Integration:
+        _require(caller, "Integration.delete")
+        await self._find_whole(caller, ref)
+        return await self._writer.delete(caller, ref, if_match)
+
+    # ------------------------------------------------------------------ testing
+
+    async def test(
+        self, caller: Caller, ref: str, endpoint_name: str, params: Mapping[str, Any], hops: int = 0
+    ) -> Outcome:
+        """Runs the same pipeline as a tool call; raises InvalidRequest where the arguments don't fit (semantics: "test")."""
+        _require(caller, "Integration.view")
+        integration = await self._find(caller, ref)
+        endpoint = next(
+            (
+                e
+                for e in integration.endpoints
+                if e.name == endpoint_name and self._sees_endpoint(caller, integration, e)
+            ),
+            None,
+        )
+        if endpoint is None:
+            names = [e.name for e in integration.endpoints if self._sees_endpoint(caller, integration, e)]
+            close = nearest(endpoint_name, names)
+            raise NotFound(
+                f"{integration.name} has no endpoint {endpoint_name[:80]}"
+                + (f"; did you mean {close}?" if close else "")
+            )
+        if endpoint.method != "GET" and self._rules.test_requires == "execute":
+            _require(caller, "Integration.execute")
+        catalog = await self._catalogs.get(caller.workspace)
+        tool = self._tool(integration, endpoint)
+        outcome = await self._gateway.run(caller, catalog, tool, params, CallContext(hops=hops), new_call_id())
+        if isinstance(outcome.error, InvalidArguments):
+            raise InvalidRequest(
+                [Issue(("body", "params", f.where), f.what, "invalid_argument") for f in outcome.error.faults]
+            )
+        return outcome
+
+    async def health(self, caller: Caller) -> dict[str, Any]:
+        """Every enabled integration that the caller sees, probed side by side."""
+        _require(caller, "Integration.view")
+        catalog = await self._catalogs.get(caller.workspace)
+        seen = [i for i in catalog.integrations if i.enabled and self._sees(caller, i)]
+        results = await self._health.check_all(seen)
+        return report(seen, results, datetime.now(UTC))
+
+    async def test_connection(self, caller: Caller, ref: str) -> dict[str, Any]:
+        """One fresh probe with the credential, kept as last_tested_at and last_test_status."""
+        _require(caller, "Integration.view")
+        integration = await self._find(caller, ref)
+        found = await self._health.check(integration, fresh=True)
+        await self._registry.record_test(integration.workspace_id, integration.id, found.checked_at, found.status)
+        return report([integration], [found], found.checked_at)["integrations"][0]
+
+    def _tool(self, integration: Integration, endpoint: EndpointConfig) -> Tool:
+        """The endpoint's tool as the catalog would make it, also where the integration is disabled."""
+        tools = self._make_tools(integration.model_copy(update={"enabled": True}))
+        return next(t for t in tools if t.endpoint.name == endpoint.name)
+
+    # ------------------------------------------------------------------ who sees what
+
+    async def _find(self, caller: Caller, ref: str) -> Integration:
+        try:
+            integration = await self._registry.get(caller.workspace, ref)
+        except NotFound:
+            integration = None
+        if integration is None or not self._sees(caller, integration):
+            raise NotFound(f"no integration {ref[:80]} in this workspace")
+        return integration
+
+    async def _find_whole(self, caller: Caller, ref: str) -> Integration:
+        """For changes: a key that sees only some of the tools may not change, or drop, the others."""
+        integration = await self._find(caller, ref)
+        if caller.tools is not None:
+            raise Forbidden("this key is narrowed to some tools, so it can't change integrations")
+        return integration
+
+    def _sees(self, caller: Caller, integration: Integration) -> bool:
+        if caller.integrations is not None and integration.id not in caller.integrations:
+            return False
+        return caller.tools is None or any(self._sees_endpoint(caller, integration, e) for e in integration.endpoints)
+
+    def _sees_endpoint(self, caller: Caller, integration: Integration, endpoint: EndpointConfig) -> bool:
+        if caller.tools is None:
+            return True
+        return tool_name(integration.name, endpoint.name, self._rules.tool_name_max) in caller.tools
+
+    async def _visible_ids(self, caller: Caller) -> frozenset[str] | None:
+        if caller.tools is None:
+            return caller.integrations
+        catalog = await self._catalogs.get(caller.workspace)
+        return frozenset(i.id for i in catalog.integrations if self._sees(caller, i))
+
+
+def parse_sort(sort_by: str | None) -> tuple[SortField, bool]:
+    """(field, descending). A raw "+" in a query arrives as a blank: accepted. Raises InvalidRequest."""
+    if sort_by is None:
+        return "created_at", True
+    descending = sort_by.startswith("-")
+    name = sort_by[1:] if sort_by[:1] in ("+", "-", " ") else sort_by
+    for field in _SORT:
+        if name == field:
+            return field, descending
+    raise InvalidRequest(
+        [
+            Issue(
+                ("query", "sort_by"),
+                f"sort by one of {', '.join(_SORT)}, with + or - before it",
+                "value_error",
+                sort_by,
+                True,
+            )
+        ]
+    )
+
+
+def _require(caller: Caller, permission: Permission) -> None:
+    if not caller.may(permission):
+        raise Forbidden(f"this needs the permission {permission}")
+
+
+def _require_whole(caller: Caller) -> None:
+    if caller.integrations is not None or caller.tools is not None:
+        raise Forbidden("this key is narrowed to some integrations or tools, so it can't make new ones")

@@ -1,0 +1,195 @@
+"""What an upstream's answer is: the raw value of a success (semantics, stage 1), or the error that its status means."""
+
+import base64
+import codecs
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import orjson
+
+from tools.errors import (
+    CallError,
+    CredentialRejected,
+    InvalidResponse,
+    OutcomeUnknown,
+    UpstreamStatus,
+    UpstreamUnavailable,
+)
+from tools.masking import NOTHING_TO_HIDE, Masker
+from tools.upstream import Answer
+
+Kind = Literal["json", "text", "empty", "image", "audio", "blob"]
+_TEXT_TYPES = (
+    "text/",
+    "application/xml",
+    "application/javascript",
+    "application/yaml",
+    "application/x-yaml",
+    "application/graphql",
+)
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_BUSY = frozenset({429, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A successful answer's value. `value` is JSON, text, or base64 of binary; `media_type` without parameters."""
+
+    kind: Kind
+    value: Any
+    media_type: str = ""
+
+
+def read_raw(answer: Answer, masker: Masker = NOTHING_TO_HIDE) -> Raw:
+    """Stage 1, masked before anything reads it. Raises InvalidResponse where the body isn't what its media type says."""
+    body = masker.body(answer.body)
+    if not body:
+        return Raw("empty", None)
+    media, charset = media_type(answer.headers.get("content-type", ""))
+    if media in ("application/json", "text/json") or media.endswith("+json"):
+        return Raw("json", _json(body, charset), media)
+    if not media:
+        # No type given (RFC 9110 8.3 lets us look): JSON where it is JSON, else text where it is text.
+        try:
+            return Raw("json", orjson.loads(body), "application/json")
+        except orjson.JSONDecodeError:
+            pass
+        try:
+            return Raw("text", body.decode(), "text/plain")
+        except UnicodeDecodeError:
+            return Raw("blob", base64.b64encode(body).decode(), "application/octet-stream")
+    if media.startswith(_TEXT_TYPES) or media.endswith("+xml") or media == "application/x-www-form-urlencoded":
+        return Raw("text", _text(body, charset), media)
+    encoded = base64.b64encode(body).decode()
+    if media in ("image/png", "image/jpeg", "image/gif", "image/webp"):
+        return Raw("image", encoded, media)
+    if media.startswith("audio/"):
+        return Raw("audio", encoded, media)
+    return Raw("blob", encoded, media)
+
+
+def status_error(
+    answer: Answer, *, idempotent: bool, unsure_before: bool, retry_after_s: float | None
+) -> CallError | None:
+    """The error that the status means, without its words; None for a success.
+
+    `idempotent`: the method or annotation allows repeating. `unsure_before`: an earlier attempt of this call may have been
+    carried out (rules F2).
+    """
+    status = answer.status
+    if 200 <= status < 300:
+        return None
+    words = said(answer)
+    if status in (401, 407):
+        return CredentialRejected(f"{status}", said=words, upstream_status=status)
+    if unsure_before and status in (404, 412):
+        return UpstreamStatus(
+            f"{status}",
+            said=words,
+            upstream_status=status,
+            advice="An earlier attempt of this call got no answer and was probably carried out: read before you repeat it.",
+        )
+    if not idempotent and status in (500, 502, 504):
+        return OutcomeUnknown(f"The server answered {status} to this write", said=words, upstream_status=status)
+    if status in _BUSY:
+        return UpstreamUnavailable(f"{status}", said=words, upstream_status=status, retry_after_s=retry_after_s)
+    error = UpstreamStatus(f"{status}", said=words, upstream_status=status)
+    if status >= 500 and not idempotent:
+        error.sent = "unknown"
+    return error
+
+
+def media_type(header: str) -> tuple[str, str | None]:
+    """(media type in lower case, charset or None) of a Content-Type header."""
+    first, _, parameters = header.partition(";")
+    charset = None
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.strip().partition("=")
+        if name.lower() == "charset":
+            charset = value.strip().strip("\"'").lower() or None
+    return first.strip().lower(), charset
+
+
+def said(answer: Answer) -> str | None:
+    """The upstream's own words about its error: the sentence in a JSON error where there is one, else the text. At most 2,000."""
+    if not answer.body:
+        return None
+    media, charset = media_type(answer.headers.get("content-type", ""))
+    try:
+        if "json" in media:
+            found = _sentence(_json(answer.body, charset))
+            if found:
+                return found[:2000]
+        if "html" in media:
+            return None  # a proxy's page: nothing that a model can use
+        return _text(answer.body[:8000], charset or "utf-8", errors="replace")[:2000]
+    except InvalidResponse:
+        return answer.body[:2000].decode("utf-8", "replace")
+
+
+def _sentence(value: Any, depth: int = 0) -> str:
+    """Vendors' habits in order: RFC 9457 detail/title, {"error": {"message"}}, {"message"}, {"errors": [...]}, OAuth, FHIR."""
+    if isinstance(value, str):
+        return value
+    if depth > 4:
+        return ""
+    if isinstance(value, list):
+        parts = (_sentence(item, depth + 1) for item in cast("list[Any]", value)[:5])
+        return "; ".join(p for p in parts if p)
+    if not isinstance(value, dict):
+        return ""
+    fields = cast("dict[str, Any]", value)
+    title, detail = fields.get("title"), fields.get("detail")
+    if isinstance(title, str) and isinstance(detail, str):
+        return f"{title}: {detail}" + _extras(fields, depth)
+    for key in (
+        "detail",
+        "message",
+        "error_description",
+        "error",
+        "errors",
+        "issue",
+        "details",
+        "diagnostics",
+        "text",
+        "title",
+        "reason",
+        "msg",
+    ):
+        if found := _sentence(fields.get(key), depth + 1):
+            extra = _sentence(fields.get("details"), depth + 1) if key == "message" else ""
+            return f"{found} ({extra})" if extra and extra != found else found
+    return ""
+
+
+def _extras(fields: dict[str, Any], depth: int) -> str:
+    found = _sentence(fields.get("errors"), depth + 1)
+    return f" ({found})" if found else ""
+
+
+def _json(body: bytes, charset: str | None) -> Any:
+    try:
+        if charset not in (None, "utf-8", "utf8", "us-ascii", "ascii"):
+            return orjson.loads(_text(body, charset))
+        if _LONG_NUMBER.search(body):
+            return json.loads(body.decode())  # orjson would round an integer beyond 64 bits
+        return orjson.loads(body[3:] if body.startswith(codecs.BOM_UTF8) else body)
+    except (UnicodeDecodeError, RecursionError) as e:
+        raise InvalidResponse(f"its Content-Type says JSON, but it can't be read ({type(e).__name__})") from None
+    except json.JSONDecodeError as e:  # orjson's is a subclass
+        raise InvalidResponse(
+            f"its Content-Type says JSON, but it isn't (line {e.lineno}, column {e.colno}: {e.msg})"
+        ) from None
+
+
+def _text(body: bytes, charset: str | None, errors: str = "strict") -> str:
+    try:
+        return body.decode(charset or "utf-8", errors)
+    except LookupError:
+        raise InvalidResponse(f"its charset {charset!r} is not known") from None
+    except UnicodeDecodeError:
+        if charset is None:
+            return body.decode("latin-1")  # RFC 2616's old default: servers that say nothing
+        raise InvalidResponse(f"its Content-Type says charset {charset}, but it isn't") from None

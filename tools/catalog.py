@@ -1,0 +1,198 @@
+"""A workspace's registry seen as tools: immutable snapshots, compiled once per version, cached, evicted by use.
+
+A new version recompiles only the integrations whose own version moved. The path of a call reads a dictionary.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tools.callers import Caller
+from tools.errors import UnknownTool
+from tools.models import Integration
+from tools.naming import nearest
+from tools.registry import Registry
+from tools.tool import Tool
+
+MAX_PAGE = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """One workspace at one version. `tools` is ordered by name."""
+
+    workspace: str
+    version: int
+    integrations: tuple[Integration, ...]
+    tools: Mapping[str, Tool]
+    _views: dict[object, "View"] = field(default_factory=dict[object, "View"], repr=False)
+
+    def find(self, caller: Caller, name: str) -> Tool:
+        """The tool, if this caller may see it. Raises UnknownTool with the nearest known name."""
+        tool = self.tools.get(name)
+        if tool is not None and tool.is_visible_to(caller):
+            return tool
+        close = nearest(name, [t.name for t in self.view(caller).tools])
+        hint = f"; did you mean {close}?" if close else ". List the tools again: it may be gone or renamed."
+        raise UnknownTool(f"Not sent: there is no tool {name[:80]}{hint}")
+
+    def view(self, caller: Caller) -> "View":
+        """What this caller sees; shared by all callers with the same narrowing."""
+        if not caller.may("Integration.execute"):
+            key: object = None
+        elif caller.integrations is None and caller.tools is None:
+            key = "all"
+        else:
+            key = (caller.integrations, caller.tools)
+        view = self._views.get(key)
+        if view is None:
+            if len(self._views) > 256:
+                self._views.clear()  # many differently narrowed keys: make them again when they come back
+            view = self._views[key] = View(tuple(t for t in self.tools.values() if t.is_visible_to(caller)))
+        return view
+
+    def lookup_for(self, tool: Tool, caller: Caller) -> str | None:
+        """A GET tool that finds ids for `tool`: no path parameters, its path is the beginning of this one's."""
+        return self._sibling(tool, caller, with_id=False)
+
+    def check_for(self, tool: Tool, caller: Caller) -> str | None:
+        """A GET tool that reads back what `tool` may have written."""
+        return self._sibling(tool, caller, with_id=True) or self._sibling(tool, caller, with_id=False)
+
+    def _sibling(self, tool: Tool, caller: Caller, *, with_id: bool) -> str | None:
+        head = _literal_head(tool.endpoint.path)
+        for endpoint in sorted(tool.integration.endpoints, key=lambda e: (len(e.path), e.name)):
+            if endpoint.method != "GET" or endpoint.name == tool.endpoint.name:
+                continue
+            if ("{" in endpoint.path) == with_id and _literal_head(endpoint.path) == head:
+                for candidate in self.tools.values():
+                    if candidate.endpoint is endpoint and candidate.is_visible_to(caller):
+                        return candidate.name
+        return None
+
+
+def _literal_head(path: str) -> str:
+    return path.split("{", 1)[0].strip("/")
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The tools that one kind of caller sees."""
+
+    tools: tuple[Tool, ...]
+
+    @cached_property
+    def systems(self) -> list[tuple[str, str, int]]:
+        """(display name, tool name prefix, how many tools) by integration, for the instructions."""
+        counted: dict[str, tuple[str, str, int]] = {}
+        for tool in self.tools:
+            i = tool.integration
+            _, _, n = counted.get(i.id, ("", "", 0))
+            counted[i.id] = (i.display_name, i.name, n + 1)
+        return list(counted.values())
+
+
+@dataclass(slots=True)
+class _Entry:
+    catalog: Catalog
+    checked_at: float
+    stale: bool = False
+
+
+class Catalogs:
+    """The catalogs of this process. `make_tools` compiles one integration; `clock` is monotonic seconds.
+
+    `invalidate` is called for every change that the registry announces; between announcements a catalog is believed for
+    `trust_s`, then its version is read again, so that even a lost announcement costs at most that long.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        make_tools: Callable[[Integration], tuple[Tool, ...]],
+        *,
+        trust_s: float = 5.0,
+        max_endpoints: int = 200_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registry = registry
+        self._make_tools = make_tools
+        self._trust = trust_s
+        self._max = max_endpoints
+        self._clock = clock
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    def peek(self, workspace: str) -> Catalog | None:
+        """The catalog if it can be used without asking the registry; no await, for the path of a call."""
+        entry = self._entries.get(workspace)
+        if entry is None or entry.stale or self._clock() - entry.checked_at >= self._trust:
+            return None
+        return entry.catalog
+
+    async def get(self, workspace: str) -> Catalog:
+        """The catalog at the registry's version. While the registry can't be reached, the last one goes on."""
+        catalog = self.peek(workspace)
+        if catalog is not None:
+            return catalog
+        lock = self._locks.setdefault(workspace, asyncio.Lock())
+        try:
+            async with lock:
+                return self.peek(workspace) or await self._refresh(workspace)
+        finally:
+            if not lock.locked():
+                self._locks.pop(workspace, None)
+
+    def invalidate(self, workspace: str) -> None:
+        if (entry := self._entries.get(workspace)) is not None:
+            entry.stale = True
+
+    async def _refresh(self, workspace: str) -> Catalog:
+        from tools.errors import StorageUnavailable
+
+        entry = self._entries.get(workspace)
+        started = self._clock()
+        if entry is not None:
+            entry.stale = False  # a change announced from here on makes it stale again
+        try:
+            if entry is not None and await self._registry.version(workspace) == entry.catalog.version:
+                entry.checked_at = started
+                self._entries.move_to_end(workspace)
+                return entry.catalog
+            version, integrations = await self._registry.load(workspace)
+        except StorageUnavailable:
+            if entry is None:
+                raise
+            entry.checked_at = started  # known tools go on through an outage of the registry
+            return entry.catalog
+        except BaseException:
+            if entry is not None:
+                entry.stale = True
+            raise
+        catalog = self._compile(workspace, version, integrations, entry.catalog if entry else None)
+        self._entries[workspace] = _Entry(catalog, started)
+        self._entries.move_to_end(workspace)
+        self._evict()
+        return catalog
+
+    def _compile(
+        self, workspace: str, version: int, integrations: tuple[Integration, ...], before: Catalog | None
+    ) -> Catalog:
+        kept: dict[tuple[str, int], list[Tool]] = {}
+        for tool in before.tools.values() if before else ():
+            kept.setdefault((tool.integration.id, tool.integration.version), []).append(tool)
+        tools: list[Tool] = []
+        for integration in integrations:
+            same = kept.get((integration.id, integration.version))
+            tools += same if same is not None else self._make_tools(integration)
+        tools.sort(key=lambda t: t.name)
+        return Catalog(workspace, version, integrations, {t.name: t for t in tools})
+
+    def _evict(self) -> None:
+        total = sum(len(e.catalog.tools) for e in self._entries.values())
+        while total > self._max and len(self._entries) > 1:
+            _, gone = self._entries.popitem(last=False)
+            total -= len(gone.catalog.tools)

@@ -1,0 +1,194 @@
+"""Everything that is checked when an integration is written, so that a bad one fails now and not at a call (semantics: "create").
+
+`check` returns all faults at once with their place in the body; nothing is sent and no name is resolved.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from tools.address_guard import NetworkPolicy, check_url
+from tools.credentials.authorization import secret_fields
+from tools.credentials.types import TYPES
+from tools.errors import Issue
+from tools.json_schema import effective_schema
+from tools.kinds.paths import base_url_fault, parse_path
+from tools.kinds.rest import PlanRefused, compile_rest, split_headers
+from tools.models import (
+    INLINE_SECRETS,
+    MAX_HEADERS,
+    MAX_TEMPLATE_BYTES,
+    AuthConfig,
+    AuthConfigWithSecrets,
+    EndpointConfig,
+    Integration,
+)
+from tools.naming import RESERVED, tool_name
+from tools.published import PublishRefused, publish
+from tools.schemas import check_schema
+from tools.secrets import path_fault, value_fault
+from tools.shaping import ShapeSyntaxError, compile_shaper
+
+Loc = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRules:
+    """What of the operator's settings the checks need."""
+
+    network: NetworkPolicy
+    tool_name_max: int = 48
+    stdio_allow: tuple[str, ...] = ()
+
+
+def check(integration: Integration, others: Iterable[Integration], rules: CheckRules) -> list[Issue]:
+    """All faults of one integration as it would be stored; `others` are the workspace's other integrations."""
+    return [
+        *_check_protocol(integration, rules),
+        *_check_auth(integration.auth, ("body", "auth")),
+        *_check_names(integration, others, rules.tool_name_max),
+        *(issue for i, e in enumerate(integration.endpoints) for issue in _check_endpoint(integration, i, e, rules)),
+    ]
+
+
+def check_inline(auth: AuthConfigWithSecrets, loc: Loc) -> list[Issue]:
+    """Faults of inline values: size, the value and its path together, values that the type has no use for."""
+    issues: list[Issue] = []
+    for field, path_field in INLINE_SECRETS.items():
+        value = getattr(auth, field)
+        if value is None:
+            continue
+        if getattr(auth, path_field) is not None:
+            issues.append(Issue((*loc, field), f"give either {field} or {path_field}, not both"))
+        if fault := value_fault(value.value):
+            issues.append(Issue((*loc, field, "value"), fault))
+    return issues
+
+
+def _check_protocol(integration: Integration, rules: CheckRules) -> Iterator[Issue]:
+    i = integration
+    if i.base_url:
+        yield from _check_base(i.base_url, ("body", "base_url"), rules.network)
+    match i.protocol:
+        case "fhir" if not i.base_url:
+            yield Issue(
+                ("body", "base_url"), "fhir needs base_url: the server's FHIR base, like https://ehr.example.com/fhir"
+            )
+        case "mcp":
+            if i.mcp_transport is None:
+                yield Issue(("body", "mcp_transport"), "mcp needs mcp_transport: stdio, sse or http")
+            elif i.mcp_transport == "stdio" and not i.mcp_command:
+                yield Issue(
+                    ("body", "mcp_command"), "mcp over stdio needs mcp_command: the absolute path of the program"
+                )
+            elif i.mcp_transport != "stdio" and not i.mcp_url:
+                yield Issue(("body", "mcp_url"), f"mcp over {i.mcp_transport} needs mcp_url")
+        case _:
+            pass
+    if i.mcp_url:
+        yield from _check_base(i.mcp_url, ("body", "mcp_url"), rules.network)
+    if i.mcp_headers:
+        _, secret, faults = split_headers(i.mcp_headers, ("mcp_headers",))
+        yield from (Issue(("body", *f.field), f.message) for f in faults)
+        yield from _check_references(secret, ("body", "mcp_headers"))
+
+
+def _check_base(url: str, loc: Loc, network: NetworkPolicy) -> Iterator[Issue]:
+    if fault := base_url_fault(url) or check_url(url, network):
+        yield Issue(loc, fault, "url")
+
+
+def _check_references(secret: Iterable[tuple[str, str]], loc: Loc) -> Iterator[Issue]:
+    for name, path in secret:
+        if fault := path_fault(path):
+            yield Issue((*loc, name), fault)
+
+
+def _check_auth(auth: AuthConfig | None, loc: Loc) -> Iterator[Issue]:
+    if auth is None:
+        return
+    for fault in TYPES[auth.type].faults(auth):
+        yield Issue((*loc, fault.field), fault.message)
+    for field, path in secret_fields(auth):
+        if fault := path_fault(path):
+            yield Issue((*loc, field), fault)
+
+
+def _check_names(integration: Integration, others: Iterable[Integration], limit: int) -> Iterator[Issue]:
+    """Tool names are unique in the workspace without regard to case; disabled integrations count."""
+    taken: dict[str, str] = dict.fromkeys(RESERVED, "one of the gateway's own tools")
+    for other in others:
+        for endpoint in other.endpoints:
+            taken[tool_name(other.name, endpoint.name, limit).lower()] = (
+                f"integration {other.name}, endpoint {endpoint.name}"
+            )
+    first: dict[str, int] = {}
+    for i, endpoint in enumerate(integration.endpoints):
+        loc = ("body", "endpoints", i, "name")
+        if (before := first.get(endpoint.name)) is not None:
+            yield Issue(
+                loc, f"endpoints {before} and {i} are both named {endpoint.name}; a name is unique in its integration"
+            )
+            continue
+        first[endpoint.name] = i
+        name = tool_name(integration.name, endpoint.name, limit)
+        if (by := taken.get(name.lower())) is not None:
+            yield Issue(loc, f"its tool would be named {name}, which is taken by {by}")
+        taken[name.lower()] = f"endpoint {endpoint.name} (number {i})"
+
+
+def _check_endpoint(integration: Integration, i: int, endpoint: EndpointConfig, rules: CheckRules) -> Iterator[Issue]:
+    loc: Loc = ("body", "endpoints", i)
+    if len(endpoint.headers) > MAX_HEADERS:
+        yield Issue((*loc, "headers"), f"at most {MAX_HEADERS} headers; these are {len(endpoint.headers)}")
+    template = endpoint.result_template
+    if template is not None and (size := len(template.encode("utf-8", "replace"))) > MAX_TEMPLATE_BYTES:
+        yield Issue(
+            (*loc, "result_template"), f"a template has at most {MAX_TEMPLATE_BYTES} bytes; this one has {size}"
+        )
+        return
+    if endpoint.auth is not None:
+        yield from _check_auth(endpoint.auth, (*loc, "auth"))
+    _, secret, _ = split_headers(endpoint.headers, ("headers",))
+    yield from _check_references(secret, (*loc, "headers"))
+    if endpoint.base_url is not None and (fault := check_url(endpoint.base_url, rules.network)):
+        yield Issue((*loc, "base_url"), fault, "url")
+    try:
+        compile_shaper(endpoint)
+    except ShapeSyntaxError as e:
+        yield from (Issue((*loc, *f.field), f.message) for f in e.faults)
+    if integration.protocol == "mcp":
+        return
+    yield from _check_request(integration, endpoint, loc)
+
+
+def _check_request(integration: Integration, endpoint: EndpointConfig, loc: Loc) -> Iterator[Issue]:
+    try:
+        names = parse_path(endpoint.path).names
+    except ValueError as e:
+        yield Issue((*loc, "path"), str(e))
+        names = ()
+    schema_faults = check_schema(endpoint.input_schema, names)
+    yield from (Issue((*loc, "input_schema", *f.loc), f.message, f.rule) for f in schema_faults)
+    if schema_faults:
+        return
+    try:
+        publish(endpoint.input_schema, names, path=endpoint.path)
+    except PublishRefused as e:
+        yield Issue((*loc, "input_schema", *e.loc), f"{e.message} ({e.rule})", e.rule)
+        return
+    try:
+        compile_rest(endpoint, integration.base_url, effective_schema(endpoint.input_schema, names))
+    except PlanRefused as e:
+        for f in e.faults:
+            if f.field == ("path",):
+                continue  # told above
+            where = ("body", "base_url") if f.field[:1] == ("..",) else (*loc, *f.field)
+            if where != ("body", "base_url"):  # the integration's own is told once, not at every endpoint
+                yield Issue(where, f.message)
+
+
+def inline_values(auth: AuthConfigWithSecrets | None) -> Mapping[str, str]:
+    """path field -> value of what is given inline."""
+    if auth is None:
+        return {}
+    return {path: given.value for field, path in INLINE_SECRETS.items() if (given := getattr(auth, field)) is not None}

@@ -1,0 +1,279 @@
+"""One call, from a name and arguments to what the agent sees. READ THIS FIRST: `_run` is the table of contents.
+
+    wire -> Gateway.call -> catalog.find -> arguments.prepare -> plan.build -> sign, send -> read_raw -> shape -> cut -> Outcome
+
+Every door (tools/call, REST test, CLI, admin tools) enters here, so that authorization, limits and masking are the same for all.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tools.answers import Raw, read_raw, status_error
+from tools.callers import Caller
+from tools.catalog import Catalog, Catalogs
+from tools.credentials.reader import SecretReader
+from tools.cutting import divide, fit, narrowing_names
+from tools.error_text import Situation, render
+from tools.errors import CallError, Internal, Misconfigured, StorageUnavailable
+from tools.masking import NOTHING_TO_HIDE, Masker
+from tools.outcome import Block, Outcome, Trace
+from tools.results import KEPT_FOR, KeptResult, ResultStore
+from tools.shaping import Shaped, shape
+from tools.signing import CallSigner
+from tools.tool import Tool
+from tools.upstream import Attempt, Limits, Upstream, retry_after_s
+
+MAX_HOPS = 3
+Progress = Callable[[float, str], Awaitable[None]]
+"""Told (how far, what) while a call runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What a wire knows of one call besides name and arguments."""
+
+    hops: int = 0
+    idempotency_key: str | None = None
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRules:
+    """Settings on the path of a call. `result_budget` in characters; 0 never cuts."""
+
+    result_budget: int = 40_000
+    max_response_bytes: int = 10 * 1024 * 1024
+
+
+class Gateway:
+    """Runs calls. `log_fault` is told the exceptions that are faults of ours, with the call's id."""
+
+    def __init__(
+        self,
+        catalogs: Catalogs,
+        upstream: Upstream,
+        reader: SecretReader,
+        results: ResultStore,
+        rules: GatewayRules,
+        *,
+        log_fault: Callable[[str, BaseException], None],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._catalogs, self._upstream, self._reader, self._results = catalogs, upstream, reader, results
+        self._rules, self._log_fault, self._now = rules, log_fault, now
+
+    async def call(
+        self, caller: Caller, name: str, arguments: Mapping[str, Any] | None, context: CallContext = CallContext()
+    ) -> Outcome:
+        """Runs the tool `name` as `caller`; failures are outcomes, never exceptions (but cancellation)."""
+        call_id = new_call_id()
+        try:
+            catalog = self._catalogs.peek(caller.workspace) or await self._catalogs.get(caller.workspace)
+            tool = catalog.find(caller, name)
+        except CallError as e:
+            return refused(call_id, name, e)
+        except StorageUnavailable as e:
+            self._log_fault(call_id, e)
+            return refused(call_id, name, Misconfigured(f"the registry can't be reached: {e.message}"))
+        return await self.run(caller, catalog, tool, arguments or {}, context, call_id)
+
+    async def run(
+        self,
+        caller: Caller,
+        catalog: Catalog,
+        tool: Tool,
+        arguments: Mapping[str, Any],
+        context: CallContext,
+        call_id: str,
+    ) -> Outcome:
+        """Runs a tool that the caller may call."""
+        started = time.monotonic()
+        trace = Trace()
+        signer = CallSigner(
+            tool.credential,
+            tool.credential_paths,
+            tool.plan.secret_headers,
+            tool.integration.bindings,
+            self._reader,
+        )
+        try:
+            raw, masker = await self._send(tool, arguments, context, signer, trace)
+            if raw.kind not in ("json", "text", "empty"):
+                return _binary(call_id, tool, raw, trace, started)
+            return await self._answer(caller, tool, raw, masker, trace, call_id, started)
+        except CallError as e:
+            error = e
+        except Exception as e:  # noqa: BLE001 - the one place where a fault of ours becomes an answer
+            self._log_fault(call_id, e)
+            error = Internal(f"call {call_id}")
+        finally:
+            trace.masker = Masker({*signer.masks, *tool.static_masks})
+            trace.credential = signer.used.explain if signer.used is not None else None
+        masker = trace.masker
+        if error.said:
+            error.said = masker.text(error.said)
+        text = masker.text(render(error, self._situation(caller, catalog, tool, trace, started)))
+        return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace, error)
+
+    # ------------------------------------------------------------------ steps
+
+    async def _send(
+        self, tool: Tool, arguments: Mapping[str, Any], context: CallContext, signer: CallSigner, trace: Trace
+    ) -> tuple[Raw, Masker]:
+        """Arguments to the raw, masked value of a success."""
+        if context.hops >= MAX_HOPS:
+            raise Misconfigured(
+                f"this call came through {context.hops} gateways already: they call each other in a ring"
+            )
+        prepared = tool.arguments.prepare(arguments)
+        trace.changes, trace.arguments = prepared.changes, prepared.values
+        key = (context.idempotency_key or secrets.token_hex(16)) if tool.plan.method in ("POST", "PATCH") else None
+        request = tool.plan.build(prepared.values, key, hops=context.hops + 1)
+        trace.request = request
+        answer = await self._upstream.send(
+            request,
+            pool=tool.integration.workspace_id,
+            retry=tool.retry,
+            limits=Limits(tool.deadline_s, self._rules.max_response_bytes),
+            signer=signer,
+            attempts=trace.attempts,
+            on_progress=_reporter(context.progress),
+        )
+        masks = signer.masks or tool.static_masks
+        masker = Masker({*signer.masks, *tool.static_masks}) if masks else NOTHING_TO_HIDE
+        trace.answer = answer
+        error = status_error(
+            answer,
+            idempotent=tool.retry.idempotent,
+            unsure_before=any(a.maybe_done for a in trace.attempts[:-1]),
+            retry_after_s=retry_after_s(answer.headers, time.time()),
+        )
+        if error is not None:
+            raise error
+        trace.raw = read_raw(answer, masker)
+        return trace.raw, masker
+
+    async def _answer(
+        self, caller: Caller, tool: Tool, raw: Raw, masker: Masker, trace: Trace, call_id: str, started: float
+    ) -> Outcome:
+        """The raw value to the text that the agent sees: shaped, masked, cut, and kept where it was cut."""
+        if raw.kind == "empty" and not tool.shaper.shapes:
+            assert trace.answer is not None
+            text = f"The {tool.integration.name}'s server answered {trace.answer.status}: done, it sent no content."
+            return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace)
+        shaped = trace.shaped = shape(tool.shaper, trace.arguments or {}, raw.value)
+        text = masker.text(shaped.text)
+        if not text.strip():
+            text = f"The {tool.integration.name}'s server answered, and the result is empty."
+        limit = tool.endpoint.max_result_length or self._rules.result_budget
+        if not limit or len(text) <= limit:
+            return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace)
+        return await self._cut(caller, tool, shaped, masker, text, limit, trace, call_id, started)
+
+    async def _cut(
+        self,
+        caller: Caller,
+        tool: Tool,
+        shaped: Shaped,
+        masker: Masker,
+        text: str,
+        limit: int,
+        trace: Trace,
+        call_id: str,
+        started: float,
+    ) -> Outcome:
+        """A long result: a first line that says so, what fits by whole items, and the rest kept for `get_result`."""
+        value = masker.value(shaped.written_from)
+        kept = KeptResult(
+            id="r_" + new_id(),
+            tool=tool.name,
+            value=value,
+            text=text,
+            limit=limit,
+            expires_at=self._now() + KEPT_FOR,
+        )
+        result_id: str | None = kept.id
+        try:
+            await self._results.keep(caller.workspace, caller.id, kept)
+        except StorageUnavailable as e:
+            self._log_fault(call_id, e)
+            result_id = None  # the cut is still honest; only reading on isn't offered
+        part, shown = fit(
+            divide(text, value, limit),
+            limit,
+            narrowing=narrowing_names(tool.published.schema),
+            result_id=result_id,
+            kept_until=f"{kept.expires_at:%H:%M}" if result_id else None,
+        )
+        return Outcome(
+            call_id,
+            tool.name,
+            shown,
+            (Block("text", shown),),
+            elapsed_ms(started),
+            trace,
+            cut=part,
+            result_id=result_id,
+            expires_at=kept.expires_at.timestamp(),
+        )
+
+    def _situation(self, caller: Caller, catalog: Catalog, tool: Tool, trace: Trace, started: float) -> Situation:
+        return Situation(
+            tool=tool.name,
+            endpoint=tool.endpoint.name,
+            integration=tool.integration.name,
+            writes=tool.writes,
+            attempts=max(1, len(trace.attempts)),
+            elapsed_s=time.monotonic() - started,
+            lookup=catalog.lookup_for(tool, caller),
+            check=catalog.check_for(tool, caller) if tool.writes else None,
+            has_path_ids=bool(tool.path_names),
+        )
+
+
+def new_id() -> str:
+    """12 characters that nobody can guess."""
+    return secrets.token_urlsafe(9).replace("-", "x").replace("_", "y")
+
+
+def new_call_id() -> str:
+    return "c_" + secrets.token_hex(6)
+
+
+def elapsed_ms(started: float) -> float:
+    return (time.monotonic() - started) * 1000
+
+
+def refused(call_id: str, name: str, error: CallError) -> Outcome:
+    """A call that never came to an upstream."""
+    text = render(error, Situation(name, name, "the gateway", writes=False))
+    return Outcome(call_id, name, text, (Block("text", text),), 0.0, Trace(), error)
+
+
+def _binary(call_id: str, tool: Tool, raw: Raw, trace: Trace, started: float) -> Outcome:
+    """Images, audio and other binary go to the model as MCP content; the text is for those who test."""
+    text = f"{raw.media_type}, {len(raw.value) * 3 // 4} bytes"
+    block = Block(raw.kind, text=tool.name, data=raw.value, media_type=raw.media_type)
+    return Outcome(call_id, tool.name, text, (block,), elapsed_ms(started), trace)
+
+
+def _reporter(progress: Progress | None) -> Callable[[Attempt], None] | None:
+    """Tells the client of every attempt that ended; a client that is gone doesn't stop the call."""
+    if progress is None:
+        return None
+
+    def report(attempt: Attempt) -> None:
+        said = f"attempt {attempt.number}: {attempt.status or attempt.error or 'no answer'}"
+        task = asyncio.ensure_future(progress(float(attempt.number), said))
+        _reports.add(task)
+        task.add_done_callback(_reports.discard)
+
+    return report
+
+
+_reports: set[asyncio.Future[None]] = set()

@@ -1,0 +1,190 @@
+"""Is each integration reachable, and does its credential work: probes without side effects, side by side, bounded, cached.
+
+REST: HEAD, then GET of base_url (semantics: "health-check"). Each probe 5 s, the whole 15 s; what isn't reached is `timeout`.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from tools.credentials import Credential
+from tools.credentials.reader import SecretReader
+from tools.credentials.types import TYPES, CredentialParts
+from tools.errors import (
+    AddressRefused,
+    CallError,
+    CertificateRefused,
+    CredentialRejected,
+    CredentialUnavailable,
+    Misconfigured,
+    UpstreamTimeout,
+)
+from tools.kinds.rest import split_headers
+from tools.models import AuthConfig, Integration
+from tools.signing import CallSigner
+from tools.upstream import Answer, Limits, Request, Upstream
+
+PROBE_S = 5.0
+WHOLE_S = 15.0
+CACHED_S = 5.0
+_SIDE_BY_SIDE = 50
+Status = Literal["healthy", "auth_failed", "unreachable", "timeout", "ssl_error", "misconfigured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What one probe found. `auth`: ok | failed | not_checked | none."""
+
+    status: Status
+    auth: str
+    latency_ms: float | None
+    message: str
+    checked_at: datetime
+
+
+class HealthProbe:
+    """Probes integrations of any workspace; a result is believed for a few seconds."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        reader: SecretReader,
+        parts_of: Callable[[Integration], CredentialParts],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._upstream, self._reader, self._parts_of = upstream, reader, parts_of
+        self._clock, self._now = clock, now
+        self._known: dict[tuple[str, int], tuple[float, Health]] = {}
+
+    async def check_all(self, integrations: Sequence[Integration]) -> list[Health]:
+        """One result for each, in order; what the 15 seconds don't reach is `timeout`."""
+        results: list[Health | None] = [None] * len(integrations)
+        gate = asyncio.Semaphore(_SIDE_BY_SIDE)
+
+        async def one(i: int) -> None:
+            async with gate:
+                results[i] = await self.check(integrations[i])
+
+        tasks = [asyncio.ensure_future(one(i)) for i in range(len(integrations))]
+        try:
+            async with asyncio.timeout(WHOLE_S):
+                await asyncio.gather(*tasks)
+        except TimeoutError:
+            pass
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        late = Health("timeout", "not_checked", None, "not reached within the 15 s of the whole check", self._now())
+        return [r or late for r in results]
+
+    async def check(self, integration: Integration, *, fresh: bool = False) -> Health:
+        """Probes one integration, or gives what was found a moment ago."""
+        key = (integration.id, integration.version)
+        known = self._known.get(key)
+        if known is not None and not fresh and self._clock() - known[0] < CACHED_S:
+            return known[1]
+        health = await self._probe(integration)
+        if len(self._known) > 20_000:
+            self._known.clear()
+        self._known[key] = (self._clock(), health)
+        return health
+
+    async def _probe(self, integration: Integration) -> Health:
+        started = self._clock()
+        url = integration.base_url or next((e.base_url for e in integration.endpoints if e.base_url), None)
+        if integration.protocol == "mcp":
+            return self._found("misconfigured", "not_checked", started, "MCP upstreams are not built yet")
+        if not url:
+            return self._found("misconfigured", "none", started, "there is no base_url to probe")
+        if integration.protocol == "fhir":
+            url = url.rstrip("/") + "/metadata"
+        signer = self._signer(integration.auth, integration)
+        auth = "none" if integration.auth is None else "ok"
+        static, _, _ = split_headers({}, ())
+        try:
+            answer = await self._ask("HEAD", url, static, integration, signer)
+            if answer.status in (400, 404, 405, 501) or answer.status >= 500:
+                answer = await self._ask("GET", url, static, integration, signer)
+        except CallError as e:
+            status, auth, message = _meaning(e, auth)
+            return self._found(status, auth, started, message)
+        if answer.status in (401, 403, 407):
+            return self._found("auth_failed", "failed", started, f"the server answered {answer.status}")
+        if answer.status >= 500:
+            return self._found("unreachable", "not_checked", started, f"the server answered {answer.status}")
+        return self._found("healthy", auth, started, f"the server answered {answer.status}")
+
+    async def _ask(
+        self, method: str, url: str, headers: tuple[tuple[str, str], ...], integration: Integration, signer: CallSigner
+    ) -> Answer:
+        request = Request(method, url, headers, None, frozenset())
+        limits = replace(Limits(), deadline_s=PROBE_S, max_bytes=1024 * 1024)
+        return await self._upstream.send(request, pool=integration.workspace_id, limits=limits, signer=signer)
+
+    def _signer(self, auth: AuthConfig | None, integration: Integration) -> CallSigner:
+        credential: Credential | None = None
+        paths: tuple[str, ...] = ()
+        if auth is not None:
+            row = TYPES[auth.type]
+            credential, paths = row.make(auth, self._parts_of(integration)), row.secret_paths(auth)
+        return CallSigner(credential, paths, (), integration.bindings, self._reader)
+
+    def _found(self, status: Status, auth: str, started: float, message: str) -> Health:
+        latency = None if status in ("misconfigured", "timeout") else round((self._clock() - started) * 1000, 1)
+        return Health(status, auth, latency, message, self._now())
+
+
+def _meaning(error: CallError, auth: str) -> tuple[Status, str, str]:
+    match error:
+        case CredentialRejected() | CredentialUnavailable():
+            return "auth_failed", "failed", error.message
+        case AddressRefused():
+            return "misconfigured", "not_checked", "its address isn't allowed here"
+        case Misconfigured():
+            return "misconfigured", "not_checked", error.message
+        case UpstreamTimeout():
+            return "timeout", "not_checked", f"no answer within {PROBE_S:.0f} s"
+        case CertificateRefused():
+            return "ssl_error", "not_checked", error.message
+        case _:
+            return "unreachable", "not_checked", error.message
+
+
+def overall(results: Sequence[Health]) -> Literal["healthy", "degraded", "unhealthy"]:
+    """healthy: all; unhealthy: none of at least one; degraded: some."""
+    good = sum(1 for r in results if r.status == "healthy")
+    if good == len(results):
+        return "healthy"
+    return "degraded" if good else "unhealthy"
+
+
+def report(integrations: Sequence[Integration], results: Sequence[Health], at: datetime) -> dict[str, Any]:
+    """The body of health-check."""
+    counts: dict[str, int] = {}
+    for result in results:
+        counts[result.status] = counts.get(result.status, 0) + 1
+    return {
+        "status": overall(results),
+        "checked_at": at.isoformat(),
+        "counts": counts,
+        "integrations": [
+            {
+                "id": i.id,
+                "name": i.name,
+                "display_name": i.display_name,
+                "protocol": i.protocol,
+                "status": r.status,
+                "auth": r.auth,
+                "latency_ms": r.latency_ms,
+                "message": r.message,
+                "checked_at": r.checked_at.isoformat(),
+            }
+            for i, r in zip(integrations, results, strict=True)
+        ],
+    }

@@ -1,0 +1,247 @@
+"""`rest`: arguments -> one HTTP request (semantics: "From arguments to a request"). Compiled once; `build` is on the path of a call."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+from urllib.parse import quote, quote_plus
+
+import orjson
+
+from tools.credentials.api_key_header import header_fault
+from tools.errors import ArgumentFault, InvalidArguments
+from tools.kinds.paths import PathTemplate, base_url_fault, origin_of, parse_path
+from tools.models import EndpointConfig
+from tools.upstream import Request
+
+Place = Literal["path", "query", "header", "body", "whole_body"]
+HOPS_HEADER = "X-Integrations-Mcp-Hops"
+"""How many gateways a request came through (rules H1)."""
+SECRET_REFERENCE = "secret:"  # noqa: S105 - the prefix of a reference, not a secret
+
+_BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*", re.ASCII)
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFault:
+    """What can't be planned: `field` is a path inside the endpoint, e.g. ("path",) or ("headers", "Host")."""
+
+    field: tuple[str | int, ...]
+    message: str
+
+
+class PlanRefused(ValueError):
+    """The endpoint can't become a request; all faults at once."""
+
+    def __init__(self, faults: list[PlanFault]) -> None:
+        super().__init__("; ".join(f.message for f in faults))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True, slots=True)
+class RestPlan:
+    """One endpoint, ready to build requests. `secret_headers` are (name, path) read when a request is signed."""
+
+    method: str
+    base: str
+    origin: str
+    path: PathTemplate
+    places: Mapping[str, tuple[Place, str]]
+    default_place: Place
+    form: bool
+    static_headers: tuple[tuple[str, str], ...]
+    body_headers: tuple[tuple[str, str], ...]
+    secret_headers: tuple[tuple[str, str], ...]
+    private_headers: frozenset[str]
+    own_idempotency_key: bool
+
+    def build(self, values: Mapping[str, Any], idempotency_key: str | None = None, hops: int = 1) -> Request:
+        """The finished request for repaired, validated arguments. Raises InvalidArguments; nothing was sent."""
+        query: list[str] = []
+        headers = list(self.static_headers)
+        fields: dict[str, Any] = {}
+        whole: Any = None
+        has_whole = False
+        faults: list[ArgumentFault] = []
+        path, path_faults = self.path.fill(values)
+        faults += path_faults
+        for name, value in values.items():
+            place, wire = self.places.get(name, (self.default_place, name))
+            match place:
+                case "query":
+                    query += pairs(wire, value, quote)
+                case "body":
+                    fields[wire] = value
+                case "header":
+                    if value is not None:
+                        text = _scalar(value)
+                        if _HEADER_VALUE.fullmatch(text):
+                            headers.append((wire, text.strip()))
+                        else:
+                            faults.append(
+                                ArgumentFault(
+                                    name, "goes into a header and can hold printable ASCII only, no line breaks."
+                                )
+                            )
+                case "whole_body":
+                    whole, has_whole = value, True
+                case "path":
+                    pass
+        if faults:
+            raise InvalidArguments(faults, sorted(self.places))
+        body: bytes | None = None
+        try:
+            if has_whole or fields:
+                body = self._encode(whole if has_whole else fields)
+                headers += self.body_headers
+            url = self.base + path + ("?" + "&".join(query) if query else "")
+        except UnicodeEncodeError:
+            raise InvalidArguments(
+                [ArgumentFault("arguments", "hold text that is not valid Unicode (a lone surrogate).")], ()
+            ) from None
+        if idempotency_key is not None and not self.own_idempotency_key:
+            headers.append(("Idempotency-Key", idempotency_key))
+        headers.append((HOPS_HEADER, str(hops)))
+        return Request(self.method, url, tuple(headers), body, self.private_headers)
+
+    def _encode(self, value: Any) -> bytes:
+        if not self.form:
+            return to_json(value)
+        if not isinstance(value, dict):
+            return str(value).encode()
+        fields: list[str] = []
+        for name, item in value.items():  # pyright: ignore[reportUnknownVariableType] - any JSON object
+            fields += pairs(str(name), item, quote_plus)  # pyright: ignore[reportUnknownArgumentType]
+        return "&".join(fields).encode()
+
+
+def pairs(name: str, value: Any, encode: Any) -> Iterable[str]:
+    """`name=value` as it stands in a query or form: arrays repeat the name, null is left out, objects are JSON."""
+    if type(value) is str:
+        return (f"{_quoted(name, encode)}={_quoted(value, encode)}",)
+    if value is None:
+        return ()
+    key = _quoted(name, encode)
+    if isinstance(value, list):
+        return [f"{key}={_quoted(_scalar(item), encode)}" for item in value if item is not None]  # pyright: ignore[reportUnknownVariableType] - any JSON
+    return (f"{key}={_quoted(_scalar(value), encode)}",)
+
+
+def _quoted(text: str, encode: Any) -> str:
+    return text if _UNRESERVED.fullmatch(text) else encode(text, safe="")
+
+
+def _scalar(value: Any) -> str:
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return str(value)
+        case _:
+            return to_json(value).decode()
+
+
+def to_json(value: Any) -> bytes:
+    """Compact JSON, exactly: integers beyond 64 bits too, which orjson refuses."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def compile_rest(endpoint: EndpointConfig, base_url: str, schema: Mapping[str, Any]) -> RestPlan:
+    """Raises PlanRefused. `base_url` is the integration's; `schema` the stored one with the path parameters added."""
+    faults: list[PlanFault] = []
+    base = endpoint.base_url or base_url
+    where: tuple[str | int, ...] = ("base_url",) if endpoint.base_url else ("..", "base_url")
+    if not base:
+        faults.append(PlanFault(("base_url",), "neither the endpoint nor the integration has a base_url"))
+    elif fault := base_url_fault(base):
+        faults.append(PlanFault(where, fault))
+    path = PathTemplate(("",), (), 0)
+    try:
+        path = parse_path(endpoint.path)
+    except ValueError as e:
+        faults.append(PlanFault(("path",), str(e)))
+    places, place_faults = _places(endpoint, path, schema)
+    faults += place_faults
+    static, secret, header_faults = split_headers(endpoint.headers, ("headers",))
+    faults += header_faults
+    if faults:
+        raise PlanRefused(faults)
+    names = {name.lower() for name, _ in static} | {name.lower() for name, _ in secret}
+    if "accept" not in names:
+        static = (*static, ("Accept", "application/json, */*;q=0.5"))
+    media = "application/x-www-form-urlencoded" if endpoint.body_format == "form" else "application/json"
+    private = {wire.lower() for place, wire in places.values() if place == "header"} | names
+    return RestPlan(
+        method=endpoint.method,
+        base=base.rstrip("/"),
+        origin=origin_of(base),
+        path=path,
+        places=places,
+        default_place="body" if endpoint.method in _BODY_METHODS else "query",
+        form=endpoint.body_format == "form",
+        static_headers=static,
+        body_headers=() if "content-type" in names else (("Content-Type", media),),
+        secret_headers=secret,
+        private_headers=frozenset(private),
+        own_idempotency_key="idempotency-key" in private,
+    )
+
+
+def _places(
+    endpoint: EndpointConfig, path: PathTemplate, schema: Mapping[str, Any]
+) -> tuple[dict[str, tuple[Place, str]], list[PlanFault]]:
+    default: Place = "body" if endpoint.method in _BODY_METHODS else "query"
+    places: dict[str, tuple[Place, str]] = {}
+    faults: list[PlanFault] = []
+    properties: dict[str, Any] = schema.get("properties") or {}
+    for name, sub in properties.items():
+        rules = cast("dict[str, Any]", sub) if isinstance(sub, dict) else {}
+        place: Place = (
+            "path" if name in path.names else rules.get("x-in", "whole_body" if rules.get("x-body") else default)
+        )
+        where = ("input_schema", "properties", name, "x-in")
+        if rules.get("x-in") == "path" and name not in path.names:
+            faults.append(PlanFault(where, f"x-in is path, but the path has no {{{name}}}"))
+        if name in path.names and rules.get("x-in", "path") != "path":
+            faults.append(PlanFault(where, f"{{{name}}} stands in the path, so x-in can only be path"))
+        wire = str(rules.get("x-name", name))
+        if place == "header" and (fault := header_fault(wire)):
+            faults.append(PlanFault(("input_schema", "properties", name), fault))
+        places[name] = (place, wire)
+    faults += [
+        PlanFault(("path",), f"{{{name}}} stands in the path, but the schema has no such property")
+        for name in path.names
+        if name not in places
+    ]
+    return places, faults
+
+
+def split_headers(
+    headers: Mapping[str, str], where: tuple[str | int, ...]
+) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...], list[PlanFault]]:
+    """(static, secret references, faults) of a `headers` field. Values are never quoted in a fault: they may be secrets."""
+    static: list[tuple[str, str]] = []
+    secret: list[tuple[str, str]] = []
+    faults: list[PlanFault] = []
+    seen: set[str] = set()
+    for name, value in headers.items():
+        if fault := header_fault(name):
+            faults.append(PlanFault((*where, name), fault))
+        elif name.lower() in seen:
+            faults.append(PlanFault((*where, name), f"{name} is there twice (header names ignore case)"))
+        elif not _HEADER_VALUE.fullmatch(value):
+            faults.append(PlanFault((*where, name), "a header value is printable ASCII without line breaks"))
+        elif value.startswith(SECRET_REFERENCE):
+            secret.append((name, value.removeprefix(SECRET_REFERENCE)))
+        else:
+            static.append((name, value))
+        seen.add(name.lower())
+    return tuple(static), tuple(secret), faults

@@ -1,0 +1,192 @@
+"""One endpoint as a tool: what a host sees of it, and the compiled parts of its calls (made at the first call, then kept)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from tools.arguments import Arguments, compile_arguments
+from tools.bindings import is_secret_header
+from tools.callers import Caller
+from tools.credentials import Credential
+from tools.credentials.authorization import masks_of
+from tools.credentials.types import TYPES, CredentialParts
+from tools.descriptions import description_of, title_of
+from tools.kinds.paths import parse_path
+from tools.kinds.rest import SECRET_REFERENCE, RestPlan, compile_rest
+from tools.models import AuthConfig, EndpointConfig, Integration
+from tools.naming import tool_name
+from tools.published import Published, publish
+from tools.shaping import Shaper, compile_shaper
+from tools.upstream import Retry
+
+META = "dev.integrations-mcp/"
+DEFAULT_DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """The four MCP annotations, always set (agents.md 1)."""
+
+    read_only: bool
+    destructive: bool
+    idempotent: bool
+    open_world: bool
+
+    def entry(self, title: str) -> dict[str, Any]:
+        return {
+            "title": title,
+            "readOnlyHint": self.read_only,
+            "destructiveHint": self.destructive,
+            "idempotentHint": self.idempotent,
+            "openWorldHint": self.open_world,
+        }
+
+
+_BY_METHOD: Mapping[str, Hints] = {
+    "GET": Hints(True, False, True, True),
+    "POST": Hints(False, False, False, True),
+    "PUT": Hints(False, True, True, True),
+    "PATCH": Hints(False, True, False, True),
+    "DELETE": Hints(False, True, False, True),
+}
+
+
+def hints_of(endpoint: EndpointConfig) -> Hints:
+    """What the method implies, overridden by the endpoint's own annotations."""
+    base, own = _BY_METHOD[endpoint.method], endpoint.annotations
+    if own is None:
+        return base
+    return Hints(
+        base.read_only if own.readOnlyHint is None else own.readOnlyHint,
+        base.destructive if own.destructiveHint is None else own.destructiveHint,
+        base.idempotent if own.idempotentHint is None else own.idempotentHint,
+        base.open_world if own.openWorldHint is None else own.openWorldHint,
+    )
+
+
+def may_repeat(endpoint: EndpointConfig) -> bool:
+    """Whether an attempt whose outcome is unknown may be repeated (rules F1): by method, or because the operator says so."""
+    own = endpoint.annotations.idempotentHint if endpoint.annotations else None
+    return endpoint.method in ("GET", "PUT", "DELETE") or own is True
+
+
+@dataclass(frozen=True, eq=False)
+class Tool:
+    """An endpoint of an enabled integration. Cheap to make; `cached_property` parts compile when first needed."""
+
+    integration: Integration
+    endpoint: EndpointConfig
+    name: str
+    parts: CredentialParts = field(repr=False)
+
+    @cached_property
+    def path_names(self) -> tuple[str, ...]:
+        return parse_path(self.endpoint.path).names
+
+    @cached_property
+    def arguments(self) -> Arguments:
+        return compile_arguments(self.endpoint.input_schema, self.path_names)
+
+    @cached_property
+    def published(self) -> Published:
+        return publish(self.endpoint.input_schema, self.path_names, path=self.endpoint.path)
+
+    @cached_property
+    def plan(self) -> RestPlan:
+        return compile_rest(self.endpoint, self.integration.base_url, self.arguments.schema)
+
+    @cached_property
+    def shaper(self) -> Shaper:
+        return compile_shaper(self.endpoint)
+
+    @cached_property
+    def auth(self) -> AuthConfig | None:
+        return self.endpoint.auth or self.integration.auth
+
+    @cached_property
+    def credential(self) -> Credential | None:
+        return TYPES[self.auth.type].make(self.auth, self.parts) if self.auth is not None else None
+
+    @cached_property
+    def credential_paths(self) -> tuple[str, ...]:
+        return TYPES[self.auth.type].secret_paths(self.auth) if self.auth is not None else ()
+
+    @cached_property
+    def static_masks(self) -> tuple[str, ...]:
+        """Spellings of secret-looking header values that are written into the endpoint itself (rules A7)."""
+        headers = self.endpoint.headers.items()
+        return masks_of([v for n, v in headers if is_secret_header(n) and not v.startswith(SECRET_REFERENCE)])
+
+    @cached_property
+    def retry(self) -> Retry:
+        config = self.endpoint.retry_config
+        return Retry(config.max_retries, frozenset(config.retry_on_status), may_repeat(self.endpoint))
+
+    @cached_property
+    def hints(self) -> Hints:
+        return hints_of(self.endpoint)
+
+    @cached_property
+    def title(self) -> str:
+        own = self.endpoint.annotations.title if self.endpoint.annotations else None
+        return own or title_of(self.integration.display_name, self.endpoint.name)
+
+    @property
+    def writes(self) -> bool:
+        return not self.hints.read_only
+
+    @property
+    def deadline_s(self) -> float:
+        return self.endpoint.timeout_seconds or DEFAULT_DEADLINE_S
+
+    def is_visible_to(self, caller: Caller) -> bool:
+        return caller.may("Integration.execute") and caller.sees(self.integration.id, self.name)
+
+    @cached_property
+    def entry(self) -> dict[str, Any]:
+        """The tool as `tools/list` shows it (agents.md 2)."""
+        e = self.endpoint
+        meta: dict[str, Any] = {
+            f"{META}endpoint": {
+                "integration": self.integration.name,
+                "endpoint": e.name,
+                "protocol": self.integration.protocol,
+                "method": e.method,
+            },
+            f"{META}result_delivery": e.result_delivery,
+        }
+        approval = e.approval_policy or self.integration.approval_policy
+        if approval != "none":
+            meta[f"{META}approval"] = approval
+        if e.max_result_length > 50_000:
+            meta["anthropic/maxResultSizeChars"] = min(e.max_result_length, 500_000)
+        return {
+            "name": self.name,
+            "title": self.title,
+            "description": description_of(
+                e,
+                returns=self.shaper.names,
+                needs_approval=approval == "all" or (approval == "writes" and self.writes),
+                takes_any_object=not e.input_schema and e.method in ("POST", "PUT", "PATCH"),
+            ),
+            "inputSchema": self.published.schema,
+            "annotations": self.hints.entry(self.title),
+            "_meta": meta,
+        }
+
+    @cached_property
+    def entry_json(self) -> bytes:
+        return orjson.dumps(self.entry)
+
+
+def tools_of(integration: Integration, parts: CredentialParts, name_limit: int) -> tuple[Tool, ...]:
+    """The tools that an integration shows: its endpoints, in the order of their names; none while it is disabled."""
+    if not integration.enabled:
+        return ()
+    return tuple(
+        Tool(integration, endpoint, tool_name(integration.name, endpoint.name, name_limit), parts)
+        for endpoint in sorted(integration.endpoints, key=lambda e: e.name)
+    )
