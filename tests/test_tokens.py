@@ -392,6 +392,19 @@ async def test_a_401_mints_once_for_all_who_saw_it(world: World, server: Hostile
     assert len(server.received) == 2
 
 
+async def test_a_late_401_for_an_old_token_leaves_the_new_one_alone(world: World, server: Hostile) -> None:
+    """Rules B7: the entry is dropped only if it still holds that very token."""
+    server.script("/token", ok("token-first"), ok("token-second"), ok("token-third"))
+    credential = world.credential(config(server))
+    first = await credential.authorize()
+    assert await credential.rejected(first, unauthorized())
+    await credential.authorize()
+    for later in (0, 61):
+        world.clock.now += later
+        assert await credential.rejected(first, unauthorized())
+        assert (await credential.authorize()).value == "Bearer token-second"
+
+
 async def test_an_upstream_that_always_says_401_gets_two_mints_a_minute(world: World, server: Hostile) -> None:
     """Rules B7, I3: at 1,000 callers."""
     server.script("/token", *(ok(f"token-number-{n}") for n in range(9)))

@@ -165,10 +165,7 @@ class TokenCache:
     def _keep(self, entry: _Entry, token: Token, begun: float) -> None:
         """Reused until max(half the life, life - 60 s), less a jitter of up to 10 % of what remains then (rules B5)."""
         entry.failure, entry.failures, entry.hold_until = None, 0, 0.0
-        life = min(token.life_s, MAX_LIFE_S)
-        if life <= 0:
-            entry.token = None
-            return
+        life = min(token.life_s, MAX_LIFE_S)  # 0 or less is over at once: kept only to know it again after a 401
         reuse = max(life / 2, life - 60)
         entry.token = token
         entry.refresh_at = begun + reuse - self.timing.random() * 0.1 * (life - reuse)
