@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qs, quote, quote_plus, unquote_plus
@@ -15,6 +16,7 @@ from upstreams import Hostile, Received, Step, answer, drop, gzip_bomb, redirect
 from tools.address_guard import NetworkPolicy
 from tools.credentials.authorization import Authorization
 from tools.credentials.minted import MintedCredential
+from tools.credentials.token_cache import Token, TokenKey
 from tools.errors import CallError, CredentialRejected, CredentialUnavailable, Misconfigured
 from tools.models import AuthConfig
 from tools.upstream import Answer
@@ -168,6 +170,20 @@ async def test_a_mint_of_a_dropped_entry_is_not_stored(world: World, server: Hos
     gate.set()
     await waiting
     assert (await credential.authorize()).value == "Bearer token-of-new-config"
+
+
+async def test_a_mint_is_nobodys_call(world: World) -> None:
+    """Rules B6: it runs in no caller's context, so it isn't logged or traced as the first waiter's."""
+    caller: ContextVar[str] = ContextVar("caller", default="nobody")
+    seen: list[str] = []
+
+    async def mint() -> Token:
+        seen.append(caller.get())
+        return Token("t", 60)
+
+    caller.set("first")
+    await world.tokens.token(TokenKey("acme", "i-1", "config", ()), mint)
+    assert seen == ["nobody"]
 
 
 # ------------------------------------------------------------------ life

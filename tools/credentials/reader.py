@@ -20,6 +20,7 @@ _MAX_ENTRIES = 10_000
 class _Entry:
     secret: Secret
     read_at: float
+    reread_at: float | None = None
 
 
 class SecretReader:
@@ -31,7 +32,6 @@ class SecretReader:
         self._clock = clock
         self._entries: OrderedDict[tuple[str, str | None], _Entry] = OrderedDict()
         self._locks: dict[tuple[str, str | None], asyncio.Lock] = {}
-        self._reread_at: dict[str, float] = {}
 
     async def read(self, path: str, version: str | None) -> Secret:
         """The secret, from the cache where it is fresh. Raises CredentialUnavailable with what to do."""
@@ -43,12 +43,18 @@ class SecretReader:
 
     async def reread(self, path: str, used: str) -> Secret | None:
         """After a 401 with version `used` of an unpinned secret: the newer one, if there is one. At most once a minute."""
+        key = (path, None)
+        entry = self._entries.get(key)
+        if entry is not None and entry.secret.version != used:
+            return entry.secret  # somebody else's 401 has brought it already
         now = self._clock()
-        if now - self._reread_at.get(path, -60.0) < 60:
-            entry = self._entries.get((path, None))
-            return entry.secret if entry is not None and entry.secret.version != used else None
-        self._reread_at[path] = now
-        secret = await self._read_through((path, None), None)
+        if entry is not None and entry.reread_at is not None and now - entry.reread_at < 60 and key not in self._locks:
+            return None
+        if entry is not None:
+            entry.reread_at = now
+        secret = await self._read_through(key, entry)
+        if (kept := self._entries.get(key)) is not None:
+            kept.reread_at = now
         return secret if secret.version != used else None
 
     async def _read_through(self, key: tuple[str, str | None], stale: _Entry | None) -> Secret:
