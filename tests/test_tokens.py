@@ -375,8 +375,9 @@ async def test_retry_after_of_a_refusal_is_obeyed(world: World, server: Hostile,
 async def test_a_token_request_is_retried_twice_at_most(world: World, server: Hostile, step: Step) -> None:
     """Rules B2."""
     server.script("/token", step)
-    with pytest.raises(CredentialUnavailable):
+    with pytest.raises(CredentialUnavailable) as failure:
         await world.credential(config(server)).authorize()
+    assert failure.value.retryable
     assert len(server.received) == 3
     server.script("/token", step, step, ok())
     assert (await world.credential(config(server, client_id="x")).authorize()).value == "Bearer tok-1-abcdefgh"
@@ -692,6 +693,17 @@ async def test_each_known_failure_says_what_to_change(
     with pytest.raises(kind) as failure:
         await world.credential(config(server)).authorize()
     assert says in (failure.value.advice or "")
+
+
+async def test_a_credential_of_a_new_catalog_version_tells_the_way_of_the_token_it_found(
+    world: World, server: Hostile
+) -> None:
+    server.script("/token", ok())
+    await world.credential(config(server)).authorize()
+    later = world.credential(config(server))
+    await later.authorize()
+    assert later.explain()["cache"] == "hit"
+    assert later.explain()["token_endpoint"] == server.url + "/token"
 
 
 async def test_a_failed_mint_still_tells_its_way(world: World, server: Hostile) -> None:

@@ -73,7 +73,9 @@ def refused(
         )
     if answer.status == 429 or answer.status >= 500:
         advice = "the server is busy or down: try again later"
-        return CredentialUnavailable(what, said=said, advice=advice, retry_after_s=wait, upstream_status=answer.status)
+        return _passing(
+            CredentialUnavailable(what, said=said, advice=advice, retry_after_s=wait, upstream_status=answer.status)
+        )
     if is_web_page(answer):
         advice = "token_url leads to a page for people (a login or a proxy), not to a token endpoint: check token_url"
         return Misconfigured(what, advice=advice, upstream_status=answer.status)
@@ -117,14 +119,21 @@ def unreachable(url: str, failure: CallError | None) -> CallError:
     """No answer that can be read: ours to configure where the guard or TLS said no, else worth another try later."""
     host = urlsplit(url).netloc
     if failure is None:
-        return CredentialUnavailable(f"the token endpoint {host} didn't answer")
+        return _passing(CredentialUnavailable(f"the token endpoint {host} didn't answer"))
     kind = Misconfigured if failure.code == Misconfigured.code else CredentialUnavailable
-    return kind(
+    error = kind(
         f"no token from {host}: {failure.message}",
         advice="check token_url and whether the server is up",
         retry_after_s=failure.retry_after_s,
         detail=failure.detail,
     )
+    return _passing(error) if failure.retryable else error
+
+
+def _passing(error: CallError) -> CallError:
+    """What may be over by itself: the same call can be repeated."""
+    error.retryable = True
+    return error
 
 
 def shown(text: str, mask: Masker) -> str:

@@ -80,6 +80,7 @@ class MintedCredential:
         )
         if held.hit:
             self._made = made
+            self._trail = self._trail or made.explain  # minted by the credential of an earlier catalog version
         return made
 
 
