@@ -69,7 +69,12 @@ def make_server(
             entries, cursor = await toolbox.page(caller_of(ctx), params.cursor if params else None)
         except InvalidRequest as e:
             raise MCPError(types.INVALID_PARAMS, e.message) from None
-        result: dict[str, Any] = {"tools": entries, "ttlMs": LIST_TTL_MS, "cacheScope": "private"}
+        result: dict[str, Any] = {
+            "resultType": "complete",
+            "tools": entries,
+            "ttlMs": LIST_TTL_MS,
+            "cacheScope": "private",
+        }
         if cursor is not None:
             result["nextCursor"] = cursor
         return result

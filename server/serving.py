@@ -136,6 +136,7 @@ def serve(settings: Settings, sock: socket.socket) -> int:
     listeners = frozenset({(host, port)})
     if settings.workers > 1:
         return _serve_with_workers(settings, sock, listeners)
+    _end_without_a_signal()
     server = uvicorn.Server(config_of(Serving(settings, listeners, sessions=True), settings))
     server.run(sockets=[sock])
     return 0 if server.started else 1
@@ -162,6 +163,7 @@ def worker_app() -> Serving:
 
 async def run_beside(config: uvicorn.Config, sock: socket.socket, ready: Callable[[], None]) -> None:
     """Serves in a loop that is running already, until asked to end; calls `ready` when requests are answered."""
+    _end_without_a_signal()
     server = uvicorn.Server(config)
 
     async def watch() -> None:
@@ -175,6 +177,13 @@ async def run_beside(config: uvicorn.Config, sock: socket.socket, ready: Callabl
         await server.serve(sockets=[sock])
     finally:
         watcher.cancel()
+
+
+def _end_without_a_signal() -> None:
+    """uvicorn raises the signal again when it has ended, which would kill us before everything else is closed."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
 
 
 def say(text: str) -> None:

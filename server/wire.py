@@ -39,6 +39,7 @@ def call_result(outcome: Outcome) -> dict[str, Any]:
     if trace.changes:
         meta[f"{META}coerced"] = list(trace.changes)
     result: dict[str, Any] = {
+        "resultType": "complete",
         "content": [_block(b) for b in outcome.blocks],
         "isError": outcome.is_error,
         "_meta": meta,

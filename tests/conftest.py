@@ -18,7 +18,9 @@ def only_loopback() -> None:
 
     def connect(self: socket.socket, address: Any) -> None:
         host = address[0] if isinstance(address, tuple) else ""
-        if self.family in (socket.AF_INET, socket.AF_INET6) and not (host.startswith("127.") or host in ("::1", "localhost")):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not (
+            host.startswith("127.") or host in ("::1", "localhost")
+        ):
             raise AssertionError(f"a test tried to reach {address!r}")
         real(self, address)
 
