@@ -140,7 +140,7 @@ def _assemble(
     writer = Writer(
         registry,
         secrets,
-        CheckRules(network, settings.tool_name_max, settings.stdio_allow),
+        CheckRules(network, settings.tool_name_max, settings.stdio_allow, settings.public_url),
         allowed=settings.allowed_secret_paths,
         prefix=settings.secret_prefix,
         changed=catalogs.invalidate,

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 from tools.address_guard import NetworkPolicy, check_url
 from tools.credentials.authorization import secret_fields
+from tools.credentials.external_account import external_account_faults
+from tools.credentials.gcp_wif import identity_faults
+from tools.credentials.keys import key_faults
+from tools.credentials.token_url import token_url_faults
 from tools.credentials.types import TYPES
 from tools.errors import Issue
 from tools.json_schema import effective_schema
@@ -38,13 +42,15 @@ class CheckRules:
     network: NetworkPolicy
     tool_name_max: int = 48
     stdio_allow: tuple[str, ...] = ()
+    public_url: str = ""
 
 
 def check(integration: Integration, others: Iterable[Integration], rules: CheckRules) -> list[Issue]:
     """All faults of one integration as it would be stored; `others` are the workspace's other integrations."""
     return [
         *_check_protocol(integration, rules),
-        *_check_auth(integration.auth, ("body", "auth")),
+        *_check_auth(integration.auth, ("body", "auth"), integration.base_url, rules),
+        *_check_identity(integration, rules),
         *_check_names(integration, others, rules.tool_name_max),
         *(issue for i, e in enumerate(integration.endpoints) for issue in _check_endpoint(integration, i, e, rules)),
     ]
@@ -61,7 +67,19 @@ def check_inline(auth: AuthConfigWithSecrets, loc: Loc) -> list[Issue]:
             issues.append(Issue((*loc, field), f"give either {field} or {path_field}, not both"))
         if fault := value_fault(value.value):
             issues.append(Issue((*loc, field, "value"), fault))
+    if auth.private_key_value is not None:
+        issues += [Issue((*loc, f.field), f.message) for f in key_faults(auth, auth.private_key_value.value)]
+    if auth.type == "gcp_wif" and auth.api_key_value is not None:
+        issues += [Issue((*loc, f.field), f.message) for f in external_account_faults(auth.api_key_value.value)]
     return issues
+
+
+def _check_identity(integration: Integration, rules: CheckRules) -> Iterator[Issue]:
+    """Under our own public URL a tenant can't speak for another (rules E1)."""
+    auth = integration.auth
+    if auth is not None and auth.type == "gcp_wif":
+        faults = identity_faults(auth, integration.workspace_id, integration.id, rules.public_url)
+        yield from (Issue(("body", "auth", f.field), f.message) for f in faults)
 
 
 def _check_protocol(integration: Integration, rules: CheckRules) -> Iterator[Issue]:
@@ -103,11 +121,21 @@ def _check_references(secret: Iterable[tuple[str, str]], loc: Loc) -> Iterator[I
             yield Issue((*loc, name), fault)
 
 
-def _check_auth(auth: AuthConfig | None, loc: Loc) -> Iterator[Issue]:
+def _check_auth(auth: AuthConfig | None, loc: Loc, base_url: str, rules: CheckRules) -> Iterator[Issue]:
     if auth is None:
         return
-    for fault in TYPES[auth.type].faults(auth):
+    row = TYPES[auth.type]
+    for fault in row.faults(auth):
         yield Issue((*loc, fault.field), fault.message)
+    if auth.token_url:
+        yield from (
+            Issue((*loc, "token_url"), fault, "url") for fault in token_url_faults(auth.token_url, rules.network)
+        )
+    elif auth.type == "smart_backend_services" and not base_url:
+        yield Issue(
+            (*loc, "token_url"),
+            "smart_backend_services needs token_url, or base_url to discover it from (the FHIR base)",
+        )
     for field, path in secret_fields(auth):
         if fault := path_fault(path):
             yield Issue((*loc, field), fault)
@@ -147,7 +175,7 @@ def _check_endpoint(integration: Integration, i: int, endpoint: EndpointConfig, 
         )
         return
     if endpoint.auth is not None:
-        yield from _check_auth(endpoint.auth, (*loc, "auth"))
+        yield from _check_auth(endpoint.auth, (*loc, "auth"), endpoint.base_url or integration.base_url, rules)
     _, secret, _ = split_headers(endpoint.headers, ("headers",))
     yield from _check_references(secret, (*loc, "headers"))
     if endpoint.base_url is not None and (fault := check_url(endpoint.base_url, rules.network)):

@@ -50,7 +50,7 @@ class CallSigner:
             used = self.used = await self._credential.authorize()
             self.masks.update(used.masks)
             headers = [(n, v) for n, v in headers if n.lower() != used.header.lower()]
-            headers.append((used.header, used.value))
+            headers += ((used.header, used.value), *used.more)
         return tuple(headers)
 
     async def refused(self, answer: Answer) -> bool:

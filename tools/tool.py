@@ -184,8 +184,8 @@ class Tool:
 
 def tools_of(integration: Integration, parts: CredentialParts, name_limit: int) -> tuple[Tool, ...]:
     """The tools that an integration shows: its endpoints, in the order of their names; none while it is disabled."""
-    if not integration.enabled:
-        return ()
+    if not integration.enabled or integration.protocol == "mcp":
+        return ()  # MCP upstreams can be described already, but not called yet
     return tuple(
         Tool(integration, endpoint, tool_name(integration.name, endpoint.name, name_limit), parts)
         for endpoint in sorted(integration.endpoints, key=lambda e: e.name)

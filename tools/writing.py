@@ -214,6 +214,9 @@ class Writer:
         issues = issues + check(new, [i for i in everything if i.id != new.id], self._rules)
         if issues:
             raise InvalidRequest(issues)
+        issues = await self._check_key_users(new)
+        if issues:
+            raise InvalidRequest(issues)
         records = await self._records(new, values, stored)
         bound = bind(
             new,
@@ -227,6 +230,16 @@ class Writer:
         if bound.issues:
             raise InvalidRequest(bound.issues)
         return _Draft(new.model_copy(update={"bindings": bound.bindings}), values, bound.rebound)
+
+    async def _check_key_users(self, new: Integration) -> list[Issue]:
+        """A key signs for one integration only (rules C4): whoever registered its public part trusts just this one."""
+        issues: list[Issue] = []
+        for use in secret_uses(new):
+            if use.loc[-1] == "private_key_ssm_param_path" and await self._registry.secret_users(use.path) - {new.id}:
+                issues.append(
+                    Issue(("body", *use.loc), "this key signs for another integration already; make one of its own")
+                )
+        return issues
 
     async def _records(
         self, new: Integration, values: Mapping[str, str], stored: Mapping[str, Binding]
