@@ -11,7 +11,7 @@ from typing import Any
 from tools.bindings import mask_headers
 from tools.callers import Caller, Permission
 from tools.catalog import Catalogs
-from tools.errors import Forbidden, InvalidArguments, InvalidRequest, Issue, NotFound
+from tools.errors import Forbidden, InvalidArguments, InvalidRequest, Issue, NameTaken, NotFound
 from tools.gateway import CallContext, Gateway, new_call_id
 from tools.health import HealthProbe, report
 from tools.models import (
@@ -103,28 +103,65 @@ class Admin:
                 fields[name] = mask_headers(fields[name])
         return IntegrationResponse(**fields)
 
+    async def endpoint(self, caller: Caller, ref: str, endpoint_name: str) -> tuple[Integration, EndpointConfig]:
+        """One endpoint of an integration. Raises NotFound with the nearest name that the caller sees."""
+        _require(caller, "Integration.view")
+        integration = await self._find(caller, ref)
+        seen = [e for e in integration.endpoints if self._sees_endpoint(caller, integration, e)]
+        for endpoint in seen:
+            if endpoint.name == endpoint_name:
+                return integration, endpoint
+        close = nearest(endpoint_name, [e.name for e in seen])
+        raise NotFound(
+            f"{integration.name} has no endpoint {endpoint_name[:80]}" + (f"; did you mean {close}?" if close else "")
+        )
+
     async def endpoint_of_tool(self, caller: Caller, name: str) -> tuple[str, str]:
         """(integration id, endpoint name) of a tool name, also of a disabled integration. Raises NotFound."""
         catalog = await self._catalogs.get(caller.workspace)
-        for integration in catalog.integrations:
-            for endpoint in integration.endpoints:
-                if tool_name(integration.name, endpoint.name, self._rules.tool_name_max) == name:
-                    return integration.id, endpoint.name
-        raise NotFound(f"no tool {name[:80]} in this workspace")
+        known: dict[str, tuple[str, str]] = {
+            tool_name(i.name, e.name, self._rules.tool_name_max): (i.id, e.name)
+            for i in catalog.integrations
+            if self._sees(caller, i)
+            for e in i.endpoints
+            if self._sees_endpoint(caller, i, e)
+        }
+        if name in known:
+            return known[name]
+        close = nearest(name, known)
+        raise NotFound(f"no tool {name[:80]} in this workspace" + (f"; did you mean {close}?" if close else ""))
 
     # ------------------------------------------------------------------ writing
 
-    async def create(self, caller: Caller, request: CreateIntegrationRequest) -> Written:
+    async def create(
+        self, caller: Caller, request: CreateIntegrationRequest, *, validate_only: bool = False
+    ) -> Written:
+        """`validate_only` checks everything and writes nothing; `after` is then what would be stored."""
         _require(caller, "Integration.create")
         _require_whole(caller)
-        return await self._writer.create(caller, request)
+        if not validate_only:
+            return await self._writer.create(caller, request)
+        if any(i.name == request.name for i in (await self._registry.load(caller.workspace))[1]):
+            raise NameTaken(f"there is an integration named {request.name} already; update it or choose another name")
+        return Written(None, (await self._writer.draft_create(caller, request)).integration)
 
     async def update(
-        self, caller: Caller, ref: str, request: UpdateIntegrationRequest, if_match: int | None = None
+        self,
+        caller: Caller,
+        ref: str,
+        request: UpdateIntegrationRequest | Callable[[Integration], UpdateIntegrationRequest],
+        if_match: int | None = None,
+        *,
+        validate_only: bool = False,
     ) -> Written:
+        """A function as `request` is given the integration as it is when it is written (for a change of one endpoint)."""
         _require(caller, "Integration.update")
-        await self._find_whole(caller, ref)
-        return await self._writer.update(caller, ref, request, if_match)
+        current = await self._find_whole(caller, ref)
+        if not validate_only:
+            return await self._writer.update(caller, ref, request, if_match)
+        fields = request(current) if callable(request) else request
+        draft = await self._writer.draft_update(caller, current, fields)
+        return Written(current, draft.integration, draft.rebound)
 
     async def delete(self, caller: Caller, ref: str, if_match: int | None = None) -> Integration:
         _require(caller, "Integration.delete")
@@ -138,26 +175,11 @@ class Admin:
     ) -> Outcome:
         """Runs the same pipeline as a tool call; raises InvalidRequest where the arguments don't fit (semantics: "test")."""
         _require(caller, "Integration.view")
-        integration = await self._find(caller, ref)
-        endpoint = next(
-            (
-                e
-                for e in integration.endpoints
-                if e.name == endpoint_name and self._sees_endpoint(caller, integration, e)
-            ),
-            None,
-        )
-        if endpoint is None:
-            names = [e.name for e in integration.endpoints if self._sees_endpoint(caller, integration, e)]
-            close = nearest(endpoint_name, names)
-            raise NotFound(
-                f"{integration.name} has no endpoint {endpoint_name[:80]}"
-                + (f"; did you mean {close}?" if close else "")
-            )
+        integration, endpoint = await self.endpoint(caller, ref, endpoint_name)
         if endpoint.method != "GET" and self._rules.test_requires == "execute":
             _require(caller, "Integration.execute")
         catalog = await self._catalogs.get(caller.workspace)
-        tool = self._tool(integration, endpoint)
+        tool = self.tool(integration, endpoint)
         outcome = await self._gateway.run(caller, catalog, tool, params, CallContext(hops=hops), new_call_id())
         if isinstance(outcome.error, InvalidArguments):
             raise InvalidRequest(
@@ -181,7 +203,7 @@ class Admin:
         await self._registry.record_test(integration.workspace_id, integration.id, found.checked_at, found.status)
         return report([integration], [found], found.checked_at)["integrations"][0]
 
-    def _tool(self, integration: Integration, endpoint: EndpointConfig) -> Tool:
+    def tool(self, integration: Integration, endpoint: EndpointConfig) -> Tool:
         """The endpoint's tool as the catalog would make it, also where the integration is disabled."""
         tools = self._make_tools(integration.model_copy(update={"enabled": True}))
         return next(t for t in tools if t.endpoint.name == endpoint.name)
