@@ -153,7 +153,12 @@ async def _health(admin: Admin, caller: Caller, args: Mapping[str, Any]) -> dict
 _ROW = {"type": "array", "items": {"type": "object"}}
 _OBJECT = {"type": "object"}
 _TEXT = {"type": "string"}
-_NUMBER_OR_NULL = {"type": ["integer", "null"]}
+
+
+def _or_null(type: str) -> dict[str, Any]:
+    """One `type` a branch: clients that know only single types (Gemini's) don't stumble over the list form."""
+    return {"anyOf": [{"type": type}, {"type": "null"}]}
+
 
 READING: tuple[AdminTool, ...] = (
     _tool(
@@ -206,7 +211,12 @@ READING: tuple[AdminTool, ...] = (
             },
         },
         [],
-        {"summary": _TEXT, "integrations": _ROW, "total": {"type": "integer"}, "continuation_token": _NUMBER_OR_NULL},
+        {
+            "summary": _TEXT,
+            "integrations": _ROW,
+            "total": {"type": "integer"},
+            "continuation_token": _or_null("integer"),
+        },
         _list,
     ),
     _tool(
@@ -224,14 +234,14 @@ READING: tuple[AdminTool, ...] = (
         {
             "summary": _TEXT,
             "ok": {"type": "boolean"},
-            "failed_stage": {"type": ["string", "null"]},
-            "status_code": _NUMBER_OR_NULL,
+            "failed_stage": _or_null("string"),
+            "status_code": _or_null("integer"),
             "retries": {"type": "integer"},
-            "request": {"type": ["object", "null"]},
+            "request": _or_null("object"),
             "attempts": _ROW,
             "stages": _ROW,
             "agent_sees": _TEXT,
-            "result_id": {"type": ["string", "null"]},
+            "result_id": _or_null("string"),
         },
         _test,
         read_only=False,
