@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.processes import cannot
 
 SOURCES = Path(__file__).parent / "node"
 TOOLS = Path(__file__).parent.parent / ".tools"
@@ -68,7 +68,7 @@ def node_env() -> NodeTools:
     """The tools, installed where they aren't yet; skips the test in one line where that can't be done."""
     npm = shutil.which("npm")
     if npm is None:
-        pytest.skip("npm is not installed")
+        cannot("npm is not installed")
     digest = hashlib.sha256(b"\0".join((SOURCES / name).read_bytes() for name in PACKAGE_FILES)).hexdigest()[:16]
     tools = NodeTools(TOOLS / "node" / digest)
     if not tools.node.exists():
@@ -91,7 +91,7 @@ def _install(npm: str, root: Path) -> None:
     if done.returncode != 0:
         shutil.rmtree(building)
         why = next((line for line in done.stderr.splitlines() if line.startswith("npm error")), "npm ci failed")
-        pytest.skip(f"the packages of tests/node can't be installed: {why}")
+        cannot(f"the packages of tests/node can't be installed: {why}")
     try:
         building.rename(root)
     except OSError:

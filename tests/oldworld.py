@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.processes import cannot
 
 CLIENT = Path(__file__).parent / "clients" / "mcp130.py"
 REQUIREMENTS = CLIENT.with_suffix(".txt")
@@ -50,7 +50,7 @@ def _install(root: Path) -> None:
         if done.returncode != 0:
             shutil.rmtree(building)
             why = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "no venv or pip")
-            pytest.skip(f"mcp 1.30 can't be installed: {why}")
+            cannot(f"mcp 1.30 can't be installed: {why}")
     try:
         building.rename(root)
     except OSError:
