@@ -17,12 +17,16 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.app import App
+from server.bearer import bearer_caller
+from server.fast_path import FastPath
 from server.hosts_allowed import AllowedHosts
 from server.mcp_app import CALLER, set_calling
+from server.refusals import refusal, refused
 from tools.callers import Caller
-from tools.errors import GatewayError, RateLimited, StorageUnavailable, Unauthenticated
+from tools.errors import GatewayError
 
 REQUEST_ID = "integrations_mcp.request_id"
+_SESSION_IDLE_S = 600.0
 MCP_PATH, SSE_PATH, MESSAGES_PATH = "/mcp", "/sse", "/messages/"
 
 
@@ -37,12 +41,25 @@ class HttpApp:
         self._manager = StreamableHTTPSessionManager(
             self._server,
             stateless=not sessions,
-            session_idle_timeout=600,
+            session_idle_timeout=_SESSION_IDLE_S,
             max_sessions=5000,
             max_request_body_size=app.settings.max_body_bytes,
         )
         self._sse_server = app.mcp_server(None, announces=True)
         self._sse = SseServerTransport(MESSAGES_PATH, max_request_body_size=app.settings.max_body_bytes)
+        self._fast = (
+            FastPath(
+                app.toolbox,
+                self._manager,
+                self._server.server_info_stamp,
+                sessions=sessions,
+                max_body=app.settings.max_body_bytes,
+                session_idle_s=_SESSION_IDLE_S,
+            )
+            if app.settings.fast_path
+            else None
+        )
+        self._users: dict[str, AuthenticatedUser] = {}
         self._in_flight = 0
         self._idle = anyio.Event()
 
@@ -62,10 +79,8 @@ class HttpApp:
         request_id = _request_id(headers.get(b"x-request-id"))
         scope[REQUEST_ID] = request_id
         send = _with_request_id(send, request_id)
-        if refusal := self._allowed.refusal(headers.get(b"host"), headers.get(b"origin")):
-            await answer(
-                send, refusal[0], {"detail": refusal[1], "error_code": "host_refused", "request_id": request_id}
-            )
+        if not_for_us := self._allowed.refusal(headers.get(b"host"), headers.get(b"origin")):
+            await answer(send, not_for_us[0], refused(not_for_us[1], "host_refused", request_id))
             return
         if path in (MCP_PATH, SSE_PATH) or path.startswith(MESSAGES_PATH):
             await self._mcp(path, headers, scope, receive, send)
@@ -79,17 +94,14 @@ class HttpApp:
             await refuse(send, e, scope[REQUEST_ID])
             return
         scope[CALLER] = caller
-        # Without this object the SDK doesn't bind sessions to the credential that opened them.
-        scope["user"] = AuthenticatedUser(
-            AccessToken(token="-", client_id=caller.id, scopes=[], subject=caller.workspace)  # noqa: S106
-        )
+        scope["user"] = self._user_of(caller)
         set_calling(caller)
         method: str = scope["method"]
         if path == MCP_PATH:
             if not self._sessions and method in ("GET", "DELETE"):
                 await _not_allowed(send, "POST", scope[REQUEST_ID])
                 return
-            await self._count(self._manager.handle_request, scope, receive, send)
+            await self._count(self._answer_mcp, scope, receive, send)
         elif path == SSE_PATH:
             if method != "GET":
                 await _not_allowed(send, "GET", scope[REQUEST_ID])
@@ -99,17 +111,28 @@ class HttpApp:
         else:
             await self._count(self._sse.handle_post_message, scope, receive, send)
 
+    async def _answer_mcp(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The fast path where it is sure, else the SDK."""
+        if self._fast is not None:
+            rest = await self._fast.handle(scope[CALLER], dict(scope["headers"]), scope, receive, send)
+            if rest is None:
+                return
+            receive = rest
+        await self._manager.handle_request(scope, receive, send)
+
+    def _user_of(self, caller: Caller) -> AuthenticatedUser:
+        """Without this object the SDK doesn't bind sessions to the credential that opened them."""
+        user = self._users.get(caller.id)
+        if user is None:
+            token = AccessToken(token="-", client_id=caller.id, scopes=[], subject=caller.workspace)  # noqa: S106
+            user = AuthenticatedUser(token)
+            if len(self._users) < 10_000:
+                self._users[caller.id] = user
+        return user
+
     async def caller(self, headers: dict[bytes, bytes], scope: Scope) -> Caller:
-        """Who is calling, from `Authorization: Bearer`. Raises Unauthenticated, RateLimited, StorageUnavailable."""
-        kind, _, api_key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-        if kind.lower() != "bearer" or not api_key:
-            raise Unauthenticated("an API key is needed: send Authorization: Bearer KEY")
-        api_key = api_key.strip()
-        known = self._app.keys.peek(api_key)
-        if known is not None:
-            return known
-        client = scope.get("client")
-        return await self._app.keys.caller(api_key, client[0] if client else "unknown")
+        """Who is calling. Raises Unauthenticated, RateLimited, StorageUnavailable."""
+        return await bearer_caller(self._app.keys, headers, scope.get("client"))
 
     async def _count(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Counts what is running, for draining; a GET stream isn't a running call."""
@@ -139,15 +162,8 @@ class HttpApp:
 
 async def refuse(send: Send, error: GatewayError, request_id: str) -> None:
     """An error in the contract's shape."""
-    headers: list[tuple[bytes, bytes]] = []
-    if isinstance(error, Unauthenticated):
-        headers.append((b"www-authenticate", b"Bearer"))
-    if isinstance(error, RateLimited):
-        headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
-    if isinstance(error, StorageUnavailable):
-        headers.append((b"retry-after", b"5"))
-    body = {"detail": error.message, "error_code": error.code, "request_id": request_id}
-    await answer(send, error.status, body, headers)
+    status, body, headers = refusal(error, request_id)
+    await answer(send, status, body, headers)
 
 
 async def answer(
@@ -169,8 +185,7 @@ async def answer(
 
 
 async def _not_allowed(send: Send, allow: str, request_id: str) -> None:
-    body = {"detail": f"use {allow}", "error_code": "method_not_allowed", "request_id": request_id}
-    await answer(send, 405, body, [(b"allow", allow.encode())])
+    await answer(send, 405, refused(f"use {allow}", "method_not_allowed", request_id), [(b"allow", allow.encode())])
 
 
 def _request_id(given: bytes | None) -> str:
