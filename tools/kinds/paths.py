@@ -69,11 +69,18 @@ def value_fault(text: str | None) -> str | None:
     if text == "":
         return "is empty; it goes into the path and must say which record is meant."
     decoded = unquote(text)
-    if decoded in (".", "..") or text in (".", ".."):
-        return f'"{text}" can\'t stand in a path; use the identifier exactly as another tool returned it.'
+    # Servers that decode before they split would see further segments: "a/b" may be one identifier (GitLab's), but none that
+    # would climb or leave a segment empty, however it is spelled.
+    if any(_climbs(part) for spelling in (text, decoded) for part in re.split(r"[/\\]", spelling)):
+        return f'"{text[:80]}" can\'t stand in a path; use the identifier exactly as another tool returned it.'
     if _CONTROL.search(text) or _CONTROL.search(decoded):
         return "has a line break or control character, which can't stand in a path."
     return None
+
+
+def _climbs(segment: str) -> bool:
+    """Empty, `.` or `..`, also before a path parameter (`..;x`)."""
+    return segment.partition(";")[0] in ("", ".", "..")
 
 
 def parse_path(path: str) -> PathTemplate:
