@@ -56,7 +56,7 @@ class _Draft:
 
 
 class Writer:
-    """`changed` is told the workspace after each committed write, so that this process sees it at once."""
+    """`changed` hears of each commit. `builtin`: writes for the operator's file, and only that changes what is builtin."""
 
     def __init__(
         self,
@@ -66,18 +66,18 @@ class Writer:
         *,
         allowed: tuple[AllowedSecretPath, ...] = (),
         prefix: str = "gw",
+        builtin: bool = False,
         changed: Callable[[str], None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._registry, self._secrets, self._rules = registry, secrets, rules
-        self._allowed, self._prefix = allowed, prefix
+        self._allowed, self._prefix, self._builtin = allowed, prefix, builtin
         self._changed, self._now = changed, now
 
-    async def create(self, caller: Caller, request: CreateIntegrationRequest, *, builtin: bool = False) -> Written:
+    async def create(self, caller: Caller, request: CreateIntegrationRequest) -> Written:
         """Raises InvalidRequest, NameTaken, SecretPathNotAllowed, StorageUnavailable."""
-        draft = await self.draft_create(caller, request, builtin=builtin)
-        taken = await self._is_taken(caller.workspace, request.name)
-        if taken:
+        draft = await self.draft_create(caller, request)
+        if await self._is_taken(caller.workspace, request.name):
             raise NameTaken(f"there is an integration named {request.name} already; update it or choose another name")
 
         async def commit(integration: Integration, sweeps: Mapping[str, datetime | None]) -> None:
@@ -86,7 +86,7 @@ class Writer:
         after = await self._provision(draft, None, commit)
         return Written(None, after)
 
-    async def draft_create(self, caller: Caller, request: CreateIntegrationRequest, *, builtin: bool = False) -> _Draft:
+    async def draft_create(self, caller: Caller, request: CreateIntegrationRequest) -> _Draft:
         """Everything of a create but the writing; raises as `create` does. Also what `validate_only` runs."""
         now = self._now()
         workspace = await self._registry.ensure_workspace(caller.workspace)
@@ -98,7 +98,7 @@ class Writer:
             auth=auth,
             id=integration_id,
             workspace_id=workspace,
-            builtin=builtin,
+            builtin=self._builtin,
             created_at=now,
             updated_at=now,
         )
@@ -144,7 +144,7 @@ class Writer:
         """The merged integration, checked like a create."""
         given = {n: getattr(request, n) for n in request.model_fields_set}
         fields: dict[str, Any] = {n: v for n, v in given.items() if n != "auth" and (v is not None or n in _NULLABLE)}
-        if current.builtin and (set(given) - {"enabled"}):
+        if current.builtin and not self._builtin and (set(given) - {"enabled"}):
             raise BuiltinReadOnly(f"{current.name} belongs to the operator's file; only enabled can be changed here")
         issues: list[Issue] = []
         values: Mapping[str, str] = {}
@@ -176,7 +176,7 @@ class Writer:
     async def delete(self, caller: Caller, ref: str, if_match: int | None = None) -> Integration:
         """The row goes; the secrets provisioned for it go when no running call can need them (rules A9)."""
         current = await self._registry.get(caller.workspace, ref)
-        if current.builtin:
+        if current.builtin and not self._builtin:
             raise BuiltinReadOnly(f"{current.name} belongs to the operator's file; take it out there")
         owned = [path for path, binding in current.bindings.items() if binding.owned]
         due = self._now() + OLD_VERSION_LIFE
