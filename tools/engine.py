@@ -10,7 +10,8 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -174,6 +175,18 @@ class AiohttpEngine:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def exchange(self, request: Request, *, pool: str, max_bytes: int, wire: Wire) -> Answer:
+        async with self._response(request, pool, wire) as response:
+            content = await _read(response, max_bytes)
+        return Answer(response.status, response.headers, content, request.url)
+
+    @asynccontextmanager
+    async def stream(self, request: Request, *, pool: str, wire: Wire) -> AsyncGenerator["_Body", None]:
+        """As `exchange`, but the body is read by the caller, piece by piece; leaving before its end closes the connection."""
+        async with self._response(request, pool, wire) as response:
+            yield _Body(response)
+
+    @asynccontextmanager
+    async def _response(self, request: Request, pool: str, wire: Wire) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         opened = self._pools.get(pool) or self._open(pool)
         body = request.body
         skip = None
@@ -192,14 +205,15 @@ class AiohttpEngine:
                 middlewares=(_Attempt(wire),),
             )
             try:
-                content = await _read(response, max_bytes)
+                yield response
             except BaseException:
                 response.close()
                 raise
+            if not response.content.is_eof():
+                response.close()
         finally:
             opened.busy -= 1
             opened.used_at = self._clock()
-        return Answer(response.status, response.headers, content, request.url)
 
     async def aclose(self) -> None:
         pools = list(self._pools.values())
@@ -246,6 +260,30 @@ class AiohttpEngine:
         if reason:
             raise _Refused(reason)
         return socket.socket(family, kind, protocol)
+
+
+class _Body:
+    """`exchange.Stream` over aiohttp's response."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+
+    async def read(self, max_bytes: int) -> bytes:
+        return await _read(self._response, max_bytes)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        if self.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+            raise _unreadable("its answer is in an encoding that was not asked for", "", self.status)
+        try:
+            with _Watch(self._response):
+                while piece := await self._response.content.readany():
+                    yield piece
+        except HttpProcessingError as exc:
+            raise _unreadable("its answer isn't HTTP", exc.message[:300], self.status) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise ConnectionLost(_why_lost(exc), self.status) from exc
 
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:

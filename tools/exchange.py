@@ -1,6 +1,7 @@
 """One HTTP exchange: what goes out, what comes back, how it fails below the rules, and the Engine that carries it."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,6 +55,21 @@ class ConnectionLost(Exception):
         self.status = status
 
 
+class Stream(Protocol):
+    """An answer whose body is still coming. `headers` ignores case."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    async def read(self, max_bytes: int) -> bytes:
+        """The whole body; raises as `Engine.exchange` does."""
+        ...
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes, to its end. Raises ConnectionLost where it breaks off, InvalidResponse."""
+        ...
+
+
 class Engine(Protocol):
     """Carries one request. Tests put another one in (tests/httpx_engine.py)."""
 
@@ -63,6 +79,10 @@ class Engine(Protocol):
         Sets `wire.sent` before the first byte leaves. Raises ConnectFailed, ConnectionLost; AddressRefused,
         CertificateRefused (nothing sent); InvalidResponse, ResponseTooLarge (an answer that can't be taken).
         """
+        ...
+
+    def stream(self, request: Request, *, pool: str, wire: Wire) -> AbstractAsyncContextManager[Stream]:
+        """As `exchange`, but the body is read by the caller as it comes; leaving before its end closes the connection."""
         ...
 
     async def aclose(self) -> None:

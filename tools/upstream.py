@@ -8,7 +8,8 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Protocol
@@ -28,7 +29,7 @@ from tools.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from tools.exchange import Answer, ConnectFailed, ConnectionLost, Engine, Request, Wire
+from tools.exchange import Answer, ConnectFailed, ConnectionLost, Engine, Request, Stream, Wire
 
 __all__ = ["Answer", "Attempt", "Limits", "Request", "Retry", "Signer", "Upstream", "retry_after_s"]
 
@@ -168,6 +169,24 @@ class Upstream:
             if not deadline.expired():
                 raise
             raise _timed_out(request, retry, limits, wire) from exc
+
+    @asynccontextmanager
+    async def stream(self, request: Request, *, pool: str, signer: Signer, wire: Wire) -> AsyncGenerator[Stream, None]:
+        """One answer whose body the caller reads as it comes. No retry but the one after a 401, no redirect, no deadline.
+
+        Raises as `send` does, but ConnectFailed and ConnectionLost come as they are: `wire.sent` tells what to think of them.
+        """
+        self._check(request)
+        for last in (False, True):
+            signed = _signed(request, await signer.sign(request))
+            _check_headers(signed.headers)
+            async with self._engine.stream(signed, pool=pool, wire=wire) as stream:
+                answer = Answer(stream.status, stream.headers, b"", request.url)
+                if answer.status == 401 and not last and await signer.refused(answer):
+                    wire.sent = False
+                    continue
+                yield stream
+                return
 
     async def _try(
         self,
