@@ -135,15 +135,21 @@ class Gateway:
         key = (context.idempotency_key or secrets.token_hex(16)) if tool.plan.method in ("POST", "PATCH") else None
         request = tool.plan.build(prepared.values, key, hops=context.hops + 1)
         trace.request = request
-        answer = await self._upstream.send(
-            request,
-            pool=tool.integration.workspace_id,
-            retry=tool.retry,
-            limits=Limits(tool.deadline_s, self._rules.max_response_bytes),
-            signer=signer,
-            attempts=trace.attempts,
-            on_progress=_reporter(context.progress),
-        )
+        reports = _Reports(context.progress)
+        try:
+            answer = await self._upstream.send(
+                request,
+                pool=tool.integration.workspace_id,
+                retry=tool.retry,
+                limits=Limits(tool.deadline_s, self._rules.max_response_bytes),
+                signer=signer,
+                attempts=trace.attempts,
+                on_progress=reports.tell,
+            )
+        except CallError:
+            await reports.settle()
+            raise
+        await reports.settle()
         masks = signer.masks or tool.static_masks
         masker = Masker({*signer.masks, *tool.static_masks}) if masks else NOTHING_TO_HIDE
         trace.answer = answer
@@ -262,18 +268,28 @@ def _binary(call_id: str, tool: Tool, raw: Raw, trace: Trace, started: float) ->
     return Outcome(call_id, tool.name, text, (block,), elapsed_ms(started), trace)
 
 
-def _reporter(progress: Progress | None) -> Callable[[Attempt], None] | None:
+class _Reports:
     """Tells the client of every attempt that ended; a client that is gone doesn't stop the call."""
-    if progress is None:
-        return None
 
-    def report(attempt: Attempt) -> None:
-        said = f"attempt {attempt.number}: {attempt.status or attempt.error or 'no answer'}"
-        task = asyncio.ensure_future(progress(float(attempt.number), said))
-        _reports.add(task)
-        task.add_done_callback(_reports.discard)
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._tasks: set[asyncio.Future[None]] = set()
 
-    return report
+    def tell(self, attempt: Attempt) -> None:
+        if self._progress is not None:
+            said = f"attempt {attempt.number}: {attempt.status or attempt.error or 'no answer'}"
+            task = asyncio.ensure_future(self._progress(float(attempt.number), said))
+            self._tasks.add(task)
+            task.add_done_callback(_forget_failure)
+
+    async def settle(self) -> None:
+        """Before the answer: what comes after it is lost. A client that doesn't read is waited for a second."""
+        if self._tasks:
+            _, stuck = await asyncio.wait(self._tasks, timeout=1)
+            for task in stuck:
+                task.cancel()
 
 
-_reports: set[asyncio.Future[None]] = set()
+def _forget_failure(task: asyncio.Future[None]) -> None:
+    if not task.cancelled():
+        task.exception()
