@@ -1,0 +1,154 @@
+"""What the official conformance suite calls: its fixture tools as endpoints of the integrations `test` and `json`, over a small upstream.
+
+The suite names tools like `test_simple_text`; here that is endpoint `simple_text` of integration `test`. `CONTENT` is what each
+answers in the wire's spelling, so that we can check by content what the suite only ticks.
+"""
+
+import base64
+import struct
+import wave
+import zlib
+from io import BytesIO
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+TEXT = "This is a simple text response for testing."
+ERROR = "This tool intentionally returns an error for testing"
+BUSY_ANSWERS = 2
+"""How often the slow endpoint says 503 before it answers: one progress notification an attempt, and the suite wants three."""
+
+
+def png() -> bytes:
+    """One red pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0\xff\0\0"))
+        + chunk(b"IEND", b"")
+    )
+
+
+def wav() -> bytes:
+    """Ten milliseconds of silence."""
+    file = BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(160))
+    return file.getvalue()
+
+
+PDF = b"%PDF-1.1\n%%EOF\n"
+
+CONTENT: dict[str, dict[str, Any]] = {
+    "test_simple_text": {"type": "text", "text": TEXT},
+    "test_image_content": {"type": "image", "data": base64.b64encode(png()).decode(), "mimeType": "image/png"},
+    "test_audio_content": {"type": "audio", "data": base64.b64encode(wav()).decode(), "mimeType": "audio/wav"},
+    "test_embedded_resource": {
+        "type": "resource",
+        "resource": {
+            "uri": "attachment://test_embedded_resource",
+            "mimeType": "application/pdf",
+            "blob": base64.b64encode(PDF).decode(),
+        },
+    },
+    "test_tool_with_progress": {"type": "text", "text": "done"},
+    "json_schema_2020_12_tool": {"type": "text", "text": "ok"},
+}
+
+
+def upstream() -> Starlette:
+    """The far end of all fixture tools."""
+    asked = 0
+
+    async def slow(request: Request) -> Response:
+        nonlocal asked
+        asked += 1
+        if asked % (BUSY_ANSWERS + 1):
+            return PlainTextResponse("busy", 503, {"Retry-After": "0"})
+        return PlainTextResponse("done")
+
+    def fixed(path: str, body: bytes, media_type: str) -> Route:
+        async def answer(request: Request) -> Response:
+            return Response(body, media_type=media_type)
+
+        return Route(path, answer)
+
+    async def failing(request: Request) -> Response:
+        return JSONResponse({"message": ERROR}, 422)
+
+    async def schema(request: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    return Starlette(
+        routes=[
+            fixed("/simple_text", TEXT.encode(), "text/plain"),
+            fixed("/image_content", png(), "image/png"),
+            fixed("/audio_content", wav(), "audio/wav"),
+            fixed("/embedded_resource", PDF, "application/pdf"),
+            Route("/error_handling", failing),
+            Route("/tool_with_progress", slow),
+            Route("/2020_12_tool", schema, methods=["POST"]),
+        ]
+    )
+
+
+# The suite's own has an $anchor as well, which a schema written here may not have: references go by $defs only.
+SCHEMA_2020_12: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "$defs": {
+        "address": {
+            "type": "object",
+            "properties": {"street": {"type": "string"}, "city": {"type": "string"}},
+        }
+    },
+    "properties": {
+        "name": {"type": "string"},
+        "address": {"$ref": "#/$defs/address"},
+        "contactMethod": {"type": "string", "enum": ["phone", "email"]},
+        "phone": {"type": "string"},
+        "email": {"type": "string"},
+    },
+    "allOf": [{"anyOf": [{"required": ["phone"]}, {"required": ["email"]}]}],
+    "if": {"properties": {"contactMethod": {"const": "phone"}}, "required": ["contactMethod"]},
+    "then": {"required": ["phone"]},
+    "else": {"required": ["email"]},
+    "additionalProperties": False,
+}
+
+
+def integrations(base_url: str) -> list[dict[str, Any]]:
+    """The two integrations as a REST body would have them."""
+    names = ("simple_text", "image_content", "audio_content", "embedded_resource", "error_handling")
+    get: list[dict[str, Any]] = [
+        {"name": n, "description": f"Fixture {n}.", "method": "GET", "path": f"/{n}"} for n in names
+    ]
+    progress = {
+        "name": "tool_with_progress",
+        "description": "Fixture that is busy at first.",
+        "method": "GET",
+        "path": "/tool_with_progress",
+        "retry_config": {"max_retries": 3, "retry_on_status": [503]},
+    }
+    schema = {
+        "name": "schema_2020_12_tool",
+        "description": "Tool with JSON Schema 2020-12 features",
+        "method": "POST",
+        "path": "/2020_12_tool",
+        "input_schema": SCHEMA_2020_12,
+    }
+    return [
+        {"name": "test", "display_name": "Test", "base_url": base_url, "endpoints": [*get, progress]},
+        {"name": "json", "display_name": "JSON", "base_url": base_url, "endpoints": [schema]},
+    ]

@@ -1,0 +1,87 @@
+"""The official MCP conformance suite against the gateway, at both revisions; and by content, what its ticks don't look at."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from anyio import to_thread
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.serving import Serving, config_of
+from tests.conformance.fixtures import BUSY_ANSWERS, CONTENT, ERROR, integrations, upstream
+from tests.nodetools import node_env
+from tests.world import gateway, listening
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+HERE = Path(__file__).parent
+
+
+class WithKey:
+    """Adds the API key to every request, since the suite can't send headers of its own."""
+
+    def __init__(self, app: ASGIApp, api_key: str) -> None:
+        self._app, self._header = app, (b"authorization", b"Bearer " + api_key.encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "headers": [*scope["headers"], self._header]}
+        await self._app(scope, receive, send)
+
+
+@asynccontextmanager
+async def fixture_gateway(home: Path) -> AsyncGenerator[str, None]:
+    """The URL of /mcp of a gateway that shows the suite's fixture tools to everybody."""
+    async with listening(upstream()) as base, gateway(home) as world:
+        for body in integrations(base):
+            await world.create(body)
+        serving = Serving(world.app.settings, app=world.app)
+        app = WithKey(serving, await world.key("agent"))
+        async with listening(app, config_of(app, world.app.settings)) as url:
+            yield f"{url}/mcp"
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+async def test_the_official_suite_finds_only_what_is_expected(tmp_path: Path, revision: str) -> None:
+    tools = node_env()
+    expected = HERE / f"expected-failures-{revision}.yaml"
+    async with fixture_gateway(tmp_path) as url:
+        command = ("server", "--url", url, "--requirements", revision, "--expected-failures", str(expected))
+        output = ("--output-dir", str(tmp_path / "results"))
+        done = await to_thread.run_sync(partial(tools.run, tools.conformance, *command, *output, timeout=240))
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])
+async def test_the_fixture_tools_answer_with_their_content(tmp_path: Path, mode: str) -> None:
+    told: list[float] = []
+
+    async def progress(done: float, total: float | None, message: str | None) -> None:
+        told.append(done)
+
+    async with (
+        fixture_gateway(tmp_path) as url,
+        httpx2.AsyncClient(trust_env=False) as http,
+        Client(streamable_http_client(url, http_client=http), mode=mode) as client,
+    ):
+        names = {t.name for t in (await client.list_tools()).tools}
+        assert names >= CONTENT.keys()
+        for name, block in CONTENT.items():
+            arguments = {"name": "A", "email": "a@b.c"} if name == "json_schema_2020_12_tool" else {}
+            result: Any = await client.call_tool(name, arguments, progress_callback=progress)
+            assert [b.model_dump(mode="json", by_alias=True, exclude_none=True) for b in result.content] == [block]
+            assert not result.is_error
+            if name == "test_tool_with_progress":
+                assert told == [float(n + 1) for n in range(BUSY_ANSWERS + 1)]
+            told.clear()
+        failed: Any = await client.call_tool("test_error_handling", {})
+    assert failed.is_error
+    assert len(failed.content) == 1
+    assert ERROR in failed.content[0].text
