@@ -1,14 +1,90 @@
-"""The REST contract on /v1 (FastAPI)."""
+"""The REST contract on /v1 (FastAPI): errors in the contract's shapes, whatever raised them. Imported by `serve` only."""
 
-from starlette.types import Receive, Scope, Send
+from collections.abc import Sequence
+from typing import Any, cast
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.app import App
+from server.openapi import document
+from server.refusals import refusal, refused
+from server.rest.answering import Door
+from server.rest.integrations import add_integrations
+from tools.errors import GatewayError, Internal, InvalidRequest, Issue
+
+_REQUEST_ID = "integrations_mcp.request_id"
+log = structlog.get_logger("integrations_mcp")
 
 
-def rest_app(app: App):  # pyright: ignore
-    from server.http import answer
+def rest_app(app: App) -> ASGIApp:
+    """The application behind everything that isn't MCP; `server.http` has checked Host and Origin and set the request id."""
+    api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    door = Door(app)
+    add_integrations(api, app.admin, door)
+    described = document(api.routes)
 
-    async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
-        await answer(send, 404, {"detail": "no such path", "error_code": "not_found", "request_id": ""})
+    async def openapi() -> Response:
+        return JSONResponse(described)
 
-    return nothing
+    api.add_api_route("/openapi.json", openapi, include_in_schema=False)
+    api.add_exception_handler(GatewayError, _refuse)
+    api.add_exception_handler(RequestValidationError, _invalid)
+    api.add_exception_handler(HTTPException, _unrouted)
+    api.add_exception_handler(Exception, _fault)
+
+    async def rest(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            # RFC 9110 9.3.2: as GET; the server below sends no body for it.
+            scope = {**scope, "method": "GET"}
+        try:
+            await api(scope, receive, send)
+        except Exception as e:
+            log.error("a request failed by a fault of the gateway", request_id=scope[_REQUEST_ID], exc_info=e)
+
+    return rest
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, GatewayError)
+    status, body, headers = refusal(error, request.scope[_REQUEST_ID])
+    return JSONResponse(body, status, {k.decode(): v.decode() for k, v in headers})
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """Path, query and header parameters; bodies are parsed by `tools.parsing`."""
+    assert isinstance(error, RequestValidationError)
+    faults = cast("Sequence[dict[str, Any]]", error.errors())
+    issues = [Issue(tuple(f["loc"]), f["msg"], f["type"], f.get("input"), f["type"] != "missing") for f in faults]
+    return await _refuse(request, InvalidRequest(issues))
+
+
+async def _unrouted(request: Request, error: Exception) -> Response:
+    """No such path, or the path has other methods: Starlette names those of the first route only."""
+    assert isinstance(error, HTTPException)
+    allowed = _methods_of(request)
+    if allowed:
+        body = refused(f"use {' or '.join(allowed)}", "method_not_allowed", request.scope[_REQUEST_ID])
+        return JSONResponse(body, 405, {"Allow": ", ".join(allowed)})
+    return JSONResponse(refused("there is no such path", "not_found", request.scope[_REQUEST_ID]), 404)
+
+
+def _methods_of(request: Request) -> list[str]:
+    found: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            found |= route.methods
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    return await _refuse(
+        request, Internal(f"a fault of the gateway; its log has the request {request.scope[_REQUEST_ID]}")
+    )

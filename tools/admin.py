@@ -24,6 +24,7 @@ from tools.models import (
 )
 from tools.naming import nearest, tool_name
 from tools.outcome import Outcome
+from tools.preview import patched, preview
 from tools.registry import ListQuery, Registry, SortField
 from tools.tool import Tool
 from tools.writing import Writer, Written
@@ -187,6 +188,23 @@ class Admin:
             )
         return outcome
 
+    async def preview(
+        self,
+        caller: Caller,
+        ref: str,
+        endpoint_name: str,
+        response: Any,
+        *,
+        params: Mapping[str, Any],
+        patch: Mapping[str, Any],
+    ) -> Outcome:
+        """The endpoint's shaping, with `patch` tried on it, over a given response. Calls and stores nothing."""
+        integration, endpoint = await self.endpoint(caller, ref, endpoint_name)
+        if patch:
+            endpoint = patched(endpoint, patch)
+        name = tool_name(integration.name, endpoint.name, self._rules.tool_name_max)
+        return preview(integration.name, endpoint, name, response, params, self._gateway.rules.result_budget)
+
     async def health(self, caller: Caller) -> dict[str, Any]:
         """Every enabled integration that the caller sees, probed side by side."""
         _require(caller, "Integration.view")
@@ -202,6 +220,10 @@ class Admin:
         found = await self._health.check(integration, fresh=True)
         await self._registry.record_test(integration.workspace_id, integration.id, found.checked_at, found.status)
         return report([integration], [found], found.checked_at)["integrations"][0]
+
+    def tools(self, integration: Integration) -> tuple[Tool, ...]:
+        """The tools that it shows; none while it is disabled."""
+        return tuple(self._make_tools(integration))
 
     def tool(self, integration: Integration, endpoint: EndpointConfig) -> Tool:
         """The endpoint's tool as the catalog would make it, also where the integration is disabled."""

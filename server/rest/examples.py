@@ -1,0 +1,126 @@
+"""An example for every parameter, body and answer of the REST API; tests hold them against the schemas and the server."""
+
+from typing import Any
+
+_ID = "7d9f2a54-0c1b-4e77-9a52-1f6f0a4b8c11"
+_ENDPOINT: dict[str, Any] = {
+    "name": "get_patient",
+    "description": "Looks one patient up by id.",
+    "method": "GET",
+    "path": "/patients/{patient_id}",
+    "input_schema": {
+        "type": "object",
+        "properties": {"patient_id": {"type": "string", "description": "Like p-17."}},
+        "required": ["patient_id"],
+    },
+    "response_filter": ["id", "name", "born"],
+}
+_CREATE: dict[str, Any] = {
+    "name": "clinic",
+    "display_name": "Clinic",
+    "protocol": "rest",
+    "base_url": "https://api.clinic.example",
+    "auth": {"type": "bearer_token", "bearer_token_value": {"value": "the-token-of-the-clinic"}},
+    "endpoints": [_ENDPOINT],
+}
+_INTEGRATION: dict[str, Any] = {
+    "id": _ID,
+    "workspace_id": "acme",
+    "name": "clinic",
+    "display_name": "Clinic",
+    "protocol": "rest",
+    "base_url": "https://api.clinic.example",
+    "auth": {
+        "type": "bearer_token",
+        "token_ssm_param_path": f"/gw/acme/integrations/{_ID}/token",
+        "token_lifetime_seconds": 3600,
+    },
+    "endpoints": [_ENDPOINT],
+    "enabled": True,
+    "builtin": False,
+    "created_at": "2026-11-24T09:00:00Z",
+    "updated_at": "2026-11-24T09:00:00Z",
+}
+_PATIENT = {"id": "p-17", "name": "Ada Moss", "born": "1958-03-02"}
+_STAGES: dict[str, Any] = {
+    "status_code": 200,
+    "duration_ms": 41.7,
+    "retries": 0,
+    "raw_response": {**_PATIENT, "internal": 3},
+    "after_filter": _PATIENT,
+    "after_mapping": _PATIENT,
+    "final_result": '{"id":"p-17","name":"Ada Moss","born":"1958-03-02"}',
+    "error": None,
+}
+_HEALTH: dict[str, Any] = {
+    "id": _ID,
+    "name": "clinic",
+    "display_name": "Clinic",
+    "protocol": "rest",
+    "status": "healthy",
+    "auth": "ok",
+    "latency_ms": 38.2,
+    "message": "answered 200",
+    "checked_at": "2026-11-24T09:05:00Z",
+}
+
+PARAMETERS: dict[str, Any] = {
+    "workspace_id": "acme",
+    "integration_id": _ID,
+    "endpoint_name": "get_patient",
+    "enabled": True,
+    "protocol": "rest",
+    "search": "clin",
+    "sort_by": "+name",
+    "limit": 10,
+    "continuation_token": 0,
+    "If-Match": '"3"',
+    "explain": False,
+}
+BODIES: dict[str, Any] = {
+    "create-integration": _CREATE,
+    "update-integration": {"display_name": "Clinic (north)", "enabled": True},
+    "test-integration-endpoint": {"params": {"patient_id": "p-17"}},
+    "preview-integration-endpoint": {
+        "response": _STAGES["raw_response"],
+        "params": {"patient_id": "p-17"},
+        "endpoint": {"result_template": "{{ name }}, born {{ born }}"},
+    },
+}
+ANSWERS: dict[str, Any] = {
+    "list-integrations": {"items": [_INTEGRATION], "has_more": False, "continuation_token": None, "total": 1},
+    "create-integration": _INTEGRATION,
+    "get-integration": _INTEGRATION,
+    "update-integration": {**_INTEGRATION, "display_name": "Clinic (north)", "updated_at": "2026-11-24T09:30:00Z"},
+    "integration-health-check": {
+        "status": "healthy",
+        "checked_at": "2026-11-24T09:05:00Z",
+        "counts": {"healthy": 1},
+        "integrations": [_HEALTH],
+    },
+    "test-integration-connection": _HEALTH,
+    "test-integration-endpoint": _STAGES,
+    "preview-integration-endpoint": {
+        **_STAGES,
+        "status_code": None,
+        "duration_ms": 0,
+        "final_result": "Ada Moss, born 1958-03-02",
+    },
+}
+
+
+def _error(detail: str, code: str) -> dict[str, str]:
+    return {"detail": detail, "error_code": code, "request_id": "req_5b1f0c2d9e8a4b7c6d5e"}
+
+
+ERRORS: dict[int, Any] = {
+    401: _error("an API key is needed: send Authorization: Bearer KEY", "unauthenticated"),
+    403: _error("this needs the permission Integration.update", "forbidden"),
+    404: _error("no integration clinik in this workspace", "not_found"),
+    409: _error("there is an integration named clinic already; update it or choose another name", "name_taken"),
+    412: _error("it was changed meanwhile: its version is 4, not 3; read it again", "version_mismatch"),
+    413: _error("the body is over the limit of 4194304 bytes", "too_large"),
+    422: {"detail": [{"loc": ["body", "display_name"], "msg": "Field required", "type": "missing"}]},
+    429: _error("too many wrong API keys from this address", "rate_limited"),
+    503: _error("The registry (registry.db) can't be written: the disk is full.", "storage_unavailable"),
+}

@@ -1,0 +1,128 @@
+"""Bodies and answers that the contract doesn't have: preview, keys, secrets, history."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from tools.callers import Permission, Role
+from tools.models import Model, TestEndpointResponse
+
+KeyName = Annotated[str, StringConstraints(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+class TestEndpointAnswer(TestEndpointResponse):
+    """Each stage of one call; `explain` only where it was asked for."""
+
+    __test__ = False
+    explain: dict[str, Any] | None = Field(
+        default=None, description="Additive, with explain=true: the request, each attempt, sizes, what the agent sees."
+    )
+
+
+class PreviewRequest(Model):
+    """A response to shape without calling anything."""
+
+    response: Any = Field(description="What the upstream would answer, as JSON or text.")
+    params: dict[str, Any] = Field(default_factory=dict[str, Any], description="The arguments, for templates.")
+    endpoint: dict[str, Any] = Field(
+        default_factory=dict[str, Any],
+        description="A JSON merge patch (RFC 7396) of the endpoint, tried and not stored.",
+    )
+
+
+class ConnectionHealth(Model):
+    """What one probe of an integration found."""
+
+    id: str
+    name: str
+    display_name: str
+    protocol: str
+    status: Literal["healthy", "auth_failed", "unreachable", "timeout", "ssl_error", "misconfigured"]
+    auth: str
+    latency_ms: float | None
+    message: str
+    checked_at: datetime
+
+
+class HealthReport(Model):
+    """Every enabled integration, probed side by side."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    checked_at: datetime
+    counts: dict[str, int] = Field(description="How many integrations have each status.")
+    integrations: tuple[ConnectionHealth, ...]
+
+
+class CreateApiKeyRequest(Model):
+    """A key for somebody else, at most as strong as the caller's own."""
+
+    duration_days: int = Field(ge=1, le=90, description="Days until it expires.")
+    name: KeyName = ""
+    role: Role = "member"
+    permissions: tuple[Permission, ...] | None = Field(
+        default=None, description="Fewer than the role's; null: the role's."
+    )
+    integrations: tuple[str, ...] | None = Field(
+        default=None, max_length=1000, description="Only these (ids or names)."
+    )
+    tools: tuple[str, ...] | None = Field(default=None, max_length=1000, description="Only these tools.")
+
+
+class ApiKeyResponse(Model):
+    """A key as it is listed; never the key itself."""
+
+    key_id: str
+    name: str
+    role: Role
+    permissions: tuple[Permission, ...]
+    integrations: tuple[str, ...] | None
+    tools: tuple[str, ...] | None
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+
+class NewApiKeyResponse(ApiKeyResponse):
+    """A key just made: the only answer that has `api_key`."""
+
+    api_key: str
+
+
+class ApiKeyPage(Model):
+    items: tuple[ApiKeyResponse, ...]
+    has_more: bool
+    continuation_token: int | None = None
+    total: int | None = None
+
+
+class PutSecretRequest(Model):
+    """A value and where it may go."""
+
+    value: str = Field(repr=False, min_length=1, max_length=8192)
+    origins: tuple[str, ...] = Field(min_length=1, max_length=50, description="URLs; scheme, host and port count.")
+
+
+class SecretResponse(Model):
+    """A shared secret as it is listed; never its value."""
+
+    name: str
+    path: str = Field(description="What an integration writes to use it.")
+    origins: tuple[str, ...]
+    created_at: datetime
+    updated_at: datetime
+
+
+class SecretPage(Model):
+    items: tuple[SecretResponse, ...]
+    has_more: bool
+    continuation_token: int | None = None
+    total: int | None = None
+
+
+class Error(Model):
+    """Every error but 422."""
+
+    detail: str = Field(description="A sentence for people.")
+    error_code: str = Field(description="Stable; scripts may decide by it.")
+    request_id: str = Field(description="The same as in the x-request-id header.")
