@@ -65,7 +65,7 @@ class Gateway:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._catalogs, self._upstream, self._reader, self._results = catalogs, upstream, reader, results
-        self._rules, self._log_fault, self._now = rules, log_fault, now
+        self.rules, self._log_fault, self._now = rules, log_fault, now
 
     async def call(
         self, caller: Caller, name: str, arguments: Mapping[str, Any] | None, context: CallContext = CallContext()
@@ -141,7 +141,7 @@ class Gateway:
                 request,
                 pool=tool.integration.workspace_id,
                 retry=tool.retry,
-                limits=Limits(tool.deadline_s, self._rules.max_response_bytes),
+                limits=Limits(tool.deadline_s, self.rules.max_response_bytes),
                 signer=signer,
                 attempts=trace.attempts,
                 on_progress=reports.tell,
@@ -176,7 +176,7 @@ class Gateway:
         text = masker.text(shaped.text)
         if not text.strip():
             text = f"The {tool.integration.name}'s server answered, and the result is empty."
-        limit = tool.endpoint.max_result_length or self._rules.result_budget
+        limit = tool.endpoint.max_result_length or self.rules.result_budget
         if not limit or len(text) <= limit:
             return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace)
         return await self._cut(caller, tool, shaped, masker, text, limit, trace, call_id, started)
