@@ -50,6 +50,9 @@ def secret_uses(integration: Integration) -> Iterator[SecretUse]:
         yield from _map_uses(endpoint.headers, ("endpoints", i, "headers"))
     yield from _map_uses(integration.mcp_headers or {}, ("mcp_headers",))
     yield from _map_uses(integration.mcp_env or {}, ("mcp_env",))
+    for key in integration.published_keys:
+        if key.state == "next":
+            yield SecretUse(("auth", "private_key_ssm_param_path"), key.path)
 
 
 def _auth_uses(auth: AuthConfig | None, loc: tuple[str | int, ...]) -> Iterator[SecretUse]:

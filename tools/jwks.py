@@ -22,6 +22,7 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 _CURVES: dict[str, tuple[str, Algorithm]] = {"secp256r1": ("P-256", "ES256"), "secp384r1": ("P-384", "ES384")}
 _LABEL = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
+_RSA_PRIVATE = ("d", "p", "q", "dp", "dq", "qi")
 _PUBLIC_MEMBERS = {"RSA": ("n", "e"), "EC": ("crv", "x", "y")}
 
 
@@ -58,7 +59,7 @@ def parse_private_key(text: str, kid: str | None = None, *, prove: bool = True) 
     Raises KeyFault for everything else: encrypted, public, certificates, several keys, RSA under 2048 bits, other curves.
     """
     text = text.strip()
-    parsed = _from_json(text, kid) if text.startswith(("{", "[")) else ParsedKey(_from_pem(text, prove))
+    parsed = _from_json(text, kid, prove) if text.startswith(("{", "[")) else ParsedKey(_from_pem(text, prove))
     if isinstance(parsed.key, rsa.RSAPrivateKey):
         if parsed.key.key_size < 2048:
             raise KeyFault(f"the RSA key has {parsed.key.key_size} bits; at least 2048 are needed")
@@ -90,7 +91,7 @@ def _from_pem(text: str, prove: bool) -> PrivateKey:
     return _supported(key)
 
 
-def _from_json(text: str, kid: str | None) -> ParsedKey:
+def _from_json(text: str, kid: str | None, prove: bool) -> ParsedKey:
     try:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):
@@ -107,8 +108,7 @@ def _from_json(text: str, kid: str | None) -> ParsedKey:
     if members.get("use", "sig") != "sig":
         raise KeyFault(f"the JWK is for use {members['use']!r}, not for signatures (sig)")
     try:
-        reader = RSAAlgorithm if members["kty"] == "RSA" else ECAlgorithm
-        key = reader.from_jwk(members)
+        key = _rsa_key(members, prove) if members["kty"] == "RSA" else ECAlgorithm.from_jwk(members)
     except (ValueError, TypeError, KeyError, OverflowError, UnsupportedAlgorithm, jwt.PyJWTError):
         raise KeyFault(
             "the JWK can't be read as a private key: a member is missing or damaged, or its curve is unknown"
@@ -119,6 +119,19 @@ def _from_json(text: str, kid: str | None) -> ParsedKey:
         own_kid if isinstance(own_kid, str) and own_kid else None,
         alg if isinstance(alg, str) else None,
     )
+
+
+def _rsa_key(members: dict[str, Any], prove: bool) -> object:
+    """Without proof the numbers are taken as they are, where all of them are given."""
+    if prove or not set(_RSA_PRIVATE) <= set(members):
+        return RSAAlgorithm.from_jwk(members)
+    d, p, q, dp, dq, qi, n, e = (_number(members[name]) for name in (*_RSA_PRIVATE, "n", "e"))
+    numbers = rsa.RSAPrivateNumbers(p, q, d, dp, dq, qi, rsa.RSAPublicNumbers(e, n))
+    return numbers.private_key(unsafe_skip_rsa_key_validation=True)
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -190,3 +203,15 @@ def generate_key(alg: Algorithm) -> tuple[str, dict[str, str]]:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
     return pem, public_jwk(pem, alg)
+
+
+def private_jwk(pem: str, public: dict[str, str]) -> str:
+    """A generated key as the JWK that is stored: unlike a PEM it says its `alg` and `kid`, so it signs with nothing else."""
+    key = parse_private_key(pem, prove=False).key
+    whole = (
+        RSAAlgorithm.to_jwk(key, as_dict=True)
+        if isinstance(key, rsa.RSAPrivateKey)
+        else ECAlgorithm.to_jwk(key, as_dict=True)
+    )
+    private = {name: value for name, value in whole.items() if name in ("d", *_RSA_PRIVATE)}
+    return json.dumps(public | private, separators=(",", ":"))

@@ -201,6 +201,22 @@ class Binding(Model):
     owned: bool = False
 
 
+class PublishedKey(Model):
+    """The public part of a key that signs for an integration, as its JWKS shows it, and where the private part is (rules D).
+
+    `path` and `version` as in `Binding` (None: the newest); `since` is when this state began. `hold`: a next key that
+    waits until a person has said that the other side has it (rules D2, D3).
+    """
+
+    kid: str
+    jwk: dict[str, str]
+    state: Literal["next", "active", "retiring"]
+    path: str
+    version: str | None = None
+    since: datetime
+    hold: bool = False
+
+
 class Integration(IntegrationFields):
     """A row of the registry: the whole of one integration at one `version` (its ETag)."""
 
@@ -213,6 +229,7 @@ class Integration(IntegrationFields):
     updated_at: datetime
     version: int = 1
     bindings: dict[str, Binding] = Field(default_factory=dict[str, Binding])
+    published_keys: tuple[PublishedKey, ...] = ()
     last_tested_at: datetime | None = None
     last_test_status: str | None = None
 

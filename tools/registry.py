@@ -120,6 +120,10 @@ class Registry(Protocol):
         """
         ...
 
+    async def keys_due(self, now: datetime) -> list[tuple[str, str]]:
+        """(workspace, integration id) where a signing key's state changes by itself at `now` or before (rules D2)."""
+        ...
+
     # -- bookkeeping of secrets: nothing that was provisioned may be lost sight of (rules A4, A9)
 
     async def schedule_sweep(self, paths: Sequence[str], due: datetime) -> None:

@@ -12,22 +12,31 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tools.bindings import AllowedSecretPath, bind, is_secret_header, origins_of, provisioned_path, secret_uses
+from tools.bindings import AllowedSecretPath, bind, provisioned_path, secret_uses
 from tools.callers import Caller
 from tools.checks import CheckRules, check, check_inline, inline_values
-from tools.errors import BuiltinReadOnly, InvalidRequest, Issue, NameTaken, StorageUnavailable, VersionMismatch
+from tools.errors import (
+    BuiltinReadOnly,
+    InvalidRequest,
+    Issue,
+    NameTaken,
+    SecretNotFound,
+    StorageUnavailable,
+    VersionMismatch,
+)
+from tools.generated_keys import with_generated_key
+from tools.kept_values import keep_headers, keep_secrets, keep_values, kept_elsewhere, kept_without_value
 from tools.models import (
-    INLINE_SECRETS,
     AuthConfig,
     AuthConfigWithSecrets,
     Binding,
     CreateIntegrationRequest,
-    EndpointConfig,
     Integration,
     UpdateIntegrationRequest,
 )
 from tools.registry import Registry, SecretRecord
-from tools.secrets import MASK, SecretStore
+from tools.secrets import SecretStore
+from tools.signing_keys import key_paths, merged, public_of
 
 LEASE = timedelta(seconds=60)
 """A write stores its values and commits its row within this time, or fails."""
@@ -35,6 +44,11 @@ OLD_VERSION_LIFE = timedelta(seconds=660)
 """How long a replaced value stays for calls that began before: the longest deadline and a minute."""
 _NULLABLE = frozenset({"auth", "mcp_transport", "mcp_command", "mcp_args", "mcp_url", "mcp_headers", "mcp_env"})
 _ATTEMPTS = 10
+_TOO_OFTEN = "this integration is being changed too often at the moment; try again"
+
+Commit = Callable[[Integration, Mapping[str, datetime | None]], Awaitable[None]]
+Step = Callable[[Integration], tuple[Integration, Mapping[str, str]] | None]
+"""The integration as it shall be, and by path the values to provision for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +94,7 @@ class Writer:
         if await self._is_taken(caller.workspace, request.name):
             raise NameTaken(f"there is an integration named {request.name} already; update it or choose another name")
 
-        async def commit(integration: Integration, sweeps: Mapping[str, datetime | None]) -> None:
-            await self._registry.insert(integration, sweeps)
-
-        after = await self._provision(draft, None, commit)
+        after = await self._provision(draft, None, self._registry.insert)
         return Written(None, after)
 
     async def draft_create(self, caller: Caller, request: CreateIntegrationRequest) -> _Draft:
@@ -92,7 +103,8 @@ class Writer:
         workspace = await self._registry.ensure_workspace(caller.workspace)
         integration_id = str(uuid.uuid4())
         fields = {name: getattr(request, name) for name in type(request).model_fields if name != "auth"}
-        auth, values = self._with_paths(request.auth, workspace, integration_id)
+        asked = await with_generated_key(request.auth)
+        auth, values = self._with_paths(asked, workspace, integration_id)
         new = Integration(
             **fields,
             auth=auth,
@@ -102,9 +114,9 @@ class Writer:
             created_at=now,
             updated_at=now,
         )
-        issues = check_inline(request.auth, ("body", "auth")) if request.auth else []
-        issues += _kept_without_value(new)
-        return await self._draft(caller, new, values, {}, issues)
+        issues = check_inline(asked, ("body", "auth")) if asked else []
+        issues += kept_without_value(new)
+        return await self._draft(caller, new, values, None, issues)
 
     async def update(
         self,
@@ -126,19 +138,28 @@ class Writer:
             fields = request(current) if callable(request) else request
             draft = await self.draft_update(caller, current, fields)
 
-            async def commit(
-                integration: Integration, sweeps: Mapping[str, datetime | None], expected: int = current.version
-            ) -> None:
-                await self._registry.replace(integration, expected, sweeps)
-
             try:
-                after = await self._provision(draft, current, commit)
+                after = await self._provision(draft, current, self._replacing(current))
             except VersionMismatch:
                 if if_match is not None:
                     raise
                 continue
             return Written(current, after, draft.rebound)
-        raise StorageUnavailable("this integration is being changed too often at the moment; try again")
+        raise StorageUnavailable(_TOO_OFTEN)
+
+    async def change(self, workspace: str, ref: str, step: Step) -> Written | None:
+        """What the gateway itself changes in a row (its keys, where a secret may go); None when `step` had nothing to do."""
+        for _ in range(_ATTEMPTS):
+            current = await self._registry.get(workspace, ref)
+            changed = step(current)
+            if changed is None:
+                return None
+            try:
+                after = await self._provision(_Draft(*changed, ()), current, self._replacing(current))
+            except VersionMismatch:
+                continue
+            return Written(current, after)
+        raise StorageUnavailable(_TOO_OFTEN)
 
     async def draft_update(self, caller: Caller, current: Integration, request: UpdateIntegrationRequest) -> _Draft:
         """The merged integration, checked like a create."""
@@ -150,17 +171,17 @@ class Writer:
         values: Mapping[str, str] = {}
         auth = current.auth
         if "auth" in given:
-            asked = request.auth
+            asked = await with_generated_key(request.auth)
             if asked is not None:
                 issues += check_inline(asked, ("body", "auth"))
-                asked = _keep_secrets(asked, current.auth)
+                asked = keep_secrets(asked, current.auth)
             auth, values = self._with_paths(asked, current.workspace_id, current.id)
         if "endpoints" in fields:
-            fields["endpoints"], missing = _keep_headers(fields["endpoints"], current.endpoints)
+            fields["endpoints"], missing = keep_headers(fields["endpoints"], current.endpoints)
             issues += missing
         for name in ("mcp_headers", "mcp_env"):
             if isinstance(fields.get(name), dict):
-                fields[name], missing = _keep_values(fields[name], getattr(current, name) or {}, ("body", name))
+                fields[name], missing = keep_values(fields[name], getattr(current, name) or {}, ("body", name))
                 issues += missing
         new = current.model_copy(
             update={
@@ -170,8 +191,8 @@ class Writer:
                 "version": current.version + 1,
             }
         )
-        issues += _kept_elsewhere(current, new, caller)
-        return await self._draft(caller, new, values, current.bindings, issues)
+        issues += kept_elsewhere(current, new, caller)
+        return await self._draft(caller, new, values, current, issues)
 
     async def delete(self, caller: Caller, ref: str, if_match: int | None = None) -> Integration:
         """The row goes; the secrets provisioned for it go when no running call can need them (rules A9)."""
@@ -207,9 +228,10 @@ class Writer:
         caller: Caller,
         new: Integration,
         values: Mapping[str, str],
-        stored: Mapping[str, Binding],
+        before: Integration | None,
         issues: list[Issue],
     ) -> _Draft:
+        stored: Mapping[str, Binding] = before.bindings if before is not None else {}
         _, everything = await self._registry.load(new.workspace_id)
         issues = issues + check(new, [i for i in everything if i.id != new.id], self._rules)
         if issues:
@@ -229,7 +251,26 @@ class Writer:
         )
         if bound.issues:
             raise InvalidRequest(bound.issues)
-        return _Draft(new.model_copy(update={"bindings": bound.bindings}), values, bound.rebound)
+        new = await self._with_published_keys(new.model_copy(update={"bindings": bound.bindings}), values, before)
+        return _Draft(new, values, bound.rebound)
+
+    async def _with_published_keys(
+        self, new: Integration, values: Mapping[str, str], before: Integration | None
+    ) -> Integration:
+        """Public parts of the private keys (rules D1): read here, so that publishing them never needs the store."""
+        known = dict(key_paths(before)) if before is not None else {}
+        found: dict[str, dict[str, str] | None] = {}
+        for path, auth in key_paths(new):
+            if path in values:
+                found[path] = public_of(auth, values[path])
+            elif known.get(path) != auth:
+                try:
+                    found[path] = public_of(auth, (await self._secrets.read(path, new.bindings[path].version)).value)
+                except SecretNotFound:
+                    found[path] = None  # it can be stored later; a write of the auth publishes it then
+        new = new.model_copy(update={"published_keys": merged(new, found, values, self._now())})
+        used = {use.path for use in secret_uses(new)}
+        return new.model_copy(update={"bindings": {p: b for p, b in new.bindings.items() if p in used}})
 
     async def _check_key_users(self, new: Integration) -> list[Issue]:
         """A key signs for one integration only (rules C4): whoever registered its public part trusts just this one."""
@@ -252,7 +293,7 @@ class Writer:
         self,
         draft: _Draft,
         before: Integration | None,
-        commit: Callable[[Integration, Mapping[str, datetime | None]], Awaitable[None]],
+        commit: Commit,
     ) -> Integration:
         """Stores the values, then commits the row; whatever fails, nothing stays behind."""
         new = draft.integration
@@ -263,11 +304,7 @@ class Writer:
                     await self._registry.schedule_sweep(list(draft.values), self._now() + LEASE)
                 for path, value in draft.values.items():
                     written[path] = await self._secrets.write(path, value)
-                bindings = {
-                    path: b.model_copy(update={"version": written[path]}) if path in written else b
-                    for path, b in new.bindings.items()
-                }
-                new = new.model_copy(update={"bindings": bindings})
+                new = _with_versions(new, written)
                 await commit(new, self._sweeps(new, before))
         except BaseException as e:
             await asyncio.shield(self._undo(written))
@@ -278,6 +315,12 @@ class Writer:
             raise
         self._changed(new.workspace_id)
         return new
+
+    def _replacing(self, current: Integration) -> Commit:
+        async def commit(integration: Integration, sweeps: Mapping[str, datetime | None]) -> None:
+            await self._registry.replace(integration, current.version, sweeps)
+
+        return commit
 
     def _sweeps(self, new: Integration, before: Integration | None) -> dict[str, datetime | None]:
         """When owned paths are looked at again: never while their only value is in use, later where an old one is left."""
@@ -318,83 +361,18 @@ class Writer:
         return AuthConfig(**fields), values
 
 
-def _keep_secrets(asked: AuthConfigWithSecrets, current: AuthConfig | None) -> AuthConfigWithSecrets:
-    """`auth` of the same type without a secret keeps the stored one (semantics: "update")."""
-    if current is None or current.type != asked.type:
-        return asked
-    kept = {
-        path_field: getattr(current, path_field)
-        for field, path_field in INLINE_SECRETS.items()
-        if getattr(asked, field) is None and path_field not in asked.model_fields_set
+def _with_versions(new: Integration, written: Mapping[str, str]) -> Integration:
+    """What was stored just now is pinned by whoever waits for it; what is pinned already stays."""
+    bindings = {
+        path: b.model_copy(update={"version": written[path]})
+        if path in written and b.owned and b.version is None
+        else b
+        for path, b in new.bindings.items()
     }
-    return asked.model_copy(update=kept)
-
-
-def _keep_headers(
-    new: tuple[EndpointConfig, ...], current: tuple[EndpointConfig, ...]
-) -> tuple[tuple[EndpointConfig, ...], list[Issue]]:
-    """`[secret]` in an endpoint's headers means: as it was in the endpoint of this name."""
-    before = {e.name: e.headers for e in current}
-    endpoints: list[EndpointConfig] = []
-    issues: list[Issue] = []
-    for i, endpoint in enumerate(new):
-        headers, missing = _keep_values(
-            endpoint.headers, before.get(endpoint.name, {}), ("body", "endpoints", i, "headers")
-        )
-        issues += missing
-        endpoints.append(endpoint.model_copy(update={"headers": headers}))
-    return tuple(endpoints), issues
-
-
-def _keep_values(
-    new: Mapping[str, str], current: Mapping[str, str], loc: tuple[str | int, ...]
-) -> tuple[dict[str, str], list[Issue]]:
-    kept: dict[str, str] = {}
-    issues: list[Issue] = []
-    for name, value in new.items():
-        if value == MASK:
-            if name not in current:
-                issues.append(
-                    Issue((*loc, name), f"{MASK} means keep, but there was no value to keep; write the value")
-                )
-                continue
-            value = current[name]
-        kept[name] = value
-    return kept, issues
-
-
-def _kept_without_value(new: Integration) -> list[Issue]:
-    """`[secret]` in a create: there is nothing to keep."""
-    issues: list[Issue] = []
-    for i, endpoint in enumerate(new.endpoints):
-        issues += _keep_values(endpoint.headers, {}, ("body", "endpoints", i, "headers"))[1]
-    issues += _keep_values(new.mcp_headers or {}, {}, ("body", "mcp_headers"))[1]
-    issues += _keep_values(new.mcp_env or {}, {}, ("body", "mcp_env"))[1]
-    return issues
-
-
-def _kept_elsewhere(current: Integration, new: Integration, caller: Caller) -> list[Issue]:
-    """A secret-looking header value that is kept may not go to an origin that it was not written for (rules A1, A7)."""
-    if caller.is_admin:
-        return []
-    further = sorted(set(origins_of(new)) - set(origins_of(current)))
-    if not further:
-        return []
-    before = {e.name: e.headers for e in current.endpoints}
-    places = [
-        (("body", "endpoints", i, "headers", n), v, before.get(e.name, {}).get(n))
-        for i, e in enumerate(new.endpoints)
-        for n, v in e.headers.items()
-    ]
-    places += [
-        (("body", "mcp_headers", n), v, (current.mcp_headers or {}).get(n)) for n, v in (new.mcp_headers or {}).items()
-    ]
-    return [
-        Issue(
-            loc,
-            f"this value was not given for {', '.join(further)}: write it again, or let an owner or admin make the change",
-            "secret_rebind_required",
-        )
-        for loc, value, old in places
-        if is_secret_header(str(loc[-1])) and value == old and not value.startswith("secret:")
-    ]
+    keys = tuple(
+        k.model_copy(update={"version": written[k.path]})
+        if k.path in written and k.version is None and k.state != "retiring"
+        else k
+        for k in new.published_keys
+    )
+    return new.model_copy(update={"bindings": bindings, "published_keys": keys})

@@ -17,6 +17,7 @@ from tools.errors import NameTaken, NotFound, StorageUnavailable, VersionMismatc
 from tools.models import Integration
 from tools.registry import ListPage, ListQuery
 
+from tools.signing_keys import due
 _ROW = (
     integrations.c.id,
     integrations.c.created_at,
@@ -116,6 +117,13 @@ class IntegrationRows(WorkspaceRows):
             await raise_version(self._database, connection, workspace)
 
     async def record_test(self, workspace: str, id: str, at: datetime, status: str) -> None:
+    async def keys_due(self, now: datetime) -> list[tuple[str, str]]:
+        rows = select(workspaces.c.id.label("workspace"), integrations.c.id)
+        rows = rows.select_from(integrations.join(workspaces, workspaces.c.key == integrations.c.workspace))
+        rows = rows.where(integrations.c.keys_due <= now).order_by(integrations.c.keys_due, integrations.c.id)
+        async with self._database.read() as connection:
+            return [(row.workspace, row.id) for row in await connection.execute(rows)]
+
         tested = update(integrations).where(*_one(workspace, id)).values(last_tested_at=at, last_test_status=status)
         async with self._database.write() as connection:
             if not (await connection.execute(tested)).rowcount:
@@ -148,6 +156,7 @@ def _columns(integration: Integration) -> dict[str, object]:
         "updated_at": integration.updated_at,
         "document": integration.model_dump_json(exclude_defaults=True),
     }
+        "keys_due": due(integration),
 
 
 def _conditions(query: ListQuery) -> list[ColumnElement[bool]]:

@@ -17,6 +17,9 @@ from server.store.workspaces import WorkspaceRows, ensure, key_of
 from tools.models import Integration
 from tools.registry import SecretRecord
 
+NEWEST = ""
+"""The version of a reference that takes the newest."""
+
 _RECORD = (
     secret_records.c.path,
     secret_records.c.origins,
@@ -29,10 +32,10 @@ _RECORD = (
 async def set_references(connection: AsyncConnection, integration: Integration) -> None:
     """Within a write: the integration refers to exactly what its bindings name."""
     await connection.execute(delete(secret_references).where(secret_references.c.integration == integration.id))
-    rows = [
-        {"path": path, "integration": integration.id, "version": binding.version}
-        for path, binding in sorted(integration.bindings.items())
-    ]
+    named = {(path, binding.version or NEWEST) for path, binding in integration.bindings.items()}
+    # A key that will sign later is referred to beside the one that signs now (rules D2).
+    named |= {(key.path, key.version) for key in integration.published_keys if key.version is not None}
+    rows = [{"path": path, "integration": integration.id, "version": version} for path, version in sorted(named)]
     if rows:
         await connection.execute(insert(secret_references), rows)
 
@@ -68,7 +71,7 @@ class SecretRows(WorkspaceRows):
 
     async def secret_versions(self, path: str) -> set[str]:
         query = select(secret_references.c.version).where(
-            secret_references.c.path == path, secret_references.c.version.is_not(None)
+            secret_references.c.path == path, secret_references.c.version != NEWEST
         )
         async with self._database.read() as connection:
             return set((await connection.execute(query)).scalars())

@@ -79,11 +79,13 @@ integrations = Table(
     Column("version", BigInteger, nullable=False),
     Column("last_tested_at", Instant),
     Column("last_test_status", Text),
+    Column("keys_due", Instant),  # when a signing key's state changes by itself; null: never
     # Last, so that SQLite scans the other columns without reading the pages that a long document overflows to.
     Column("document", Text, nullable=False),
     UniqueConstraint("workspace", "name", name="integrations_name"),
 )
 Index("integrations_newest", integrations.c.workspace, integrations.c.created_at, integrations.c.id)
+Index("integrations_keys_due", integrations.c.keys_due)
 
 api_keys = Table(
     "api_keys",
@@ -107,9 +109,17 @@ secret_references = Table(
     metadata,
     Column("path", KEY, primary_key=True),
     Column("integration", KEY, ForeignKey("integrations.id", ondelete="CASCADE"), primary_key=True),
-    Column("version", KEY),  # null: the newest
+    Column("version", KEY, primary_key=True),  # empty: the newest
 )
 Index("secret_references_integration", secret_references.c.integration)
+
+discovery_pins = Table(
+    "discovery_pins",
+    metadata,
+    Column("integration", KEY, ForeignKey("integrations.id", ondelete="CASCADE"), primary_key=True),
+    Column("base_url", KEY, primary_key=True),
+    Column("endpoint", Text, nullable=False),
+)
 
 secret_sweeps = Table(
     "secret_sweeps",

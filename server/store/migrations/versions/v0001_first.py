@@ -42,10 +42,12 @@ def upgrade() -> None:
         sa.Column("version", sa.BigInteger, nullable=False),
         sa.Column("last_tested_at", instant),
         sa.Column("last_test_status", sa.Text),
+        sa.Column("keys_due", instant),
         sa.Column("document", sa.Text, nullable=False),
         sa.UniqueConstraint("workspace", "name", name="integrations_name"),
     )
     op.create_index("integrations_newest", "integrations", ["workspace", "created_at", "id"])
+    op.create_index("integrations_keys_due", "integrations", ["keys_due"])
 
     op.create_table(
         "api_keys",
@@ -67,9 +69,16 @@ def upgrade() -> None:
         "secret_references",
         sa.Column("path", key, primary_key=True),
         sa.Column("integration", key, sa.ForeignKey("integrations.id", ondelete="CASCADE"), primary_key=True),
-        sa.Column("version", key),
+        sa.Column("version", key, primary_key=True),
     )
     op.create_index("secret_references_integration", "secret_references", ["integration"])
+
+    op.create_table(
+        "discovery_pins",
+        sa.Column("integration", key, sa.ForeignKey("integrations.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("base_url", key, primary_key=True),
+        sa.Column("endpoint", sa.Text, nullable=False),
+    )
 
     op.create_table(
         "secret_sweeps",
