@@ -93,17 +93,23 @@ async def open_app(
     async with open_database(settings.registry_url) as database:
         app, closing = _assemble(settings, database, ring, network)
         await app.registry.ensure_workspace(settings.workspace)
+        failed: Exception | None = None
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_watch, "catalog", partial(_follow_changes, app))
                 tasks.start_soon(_watch, "keys", partial(_follow_keys, app))
                 tasks.start_soon(_watch, "housekeeping", partial(_keep_house, app, SqlResultStore(database, ring)))
-                yield app
+                try:
+                    yield app
+                except Exception as e:  # noqa: BLE001 - raised below as it is: the task group would wrap it
+                    failed = e
                 tasks.cancel_scope.cancel()
         finally:
             with anyio.move_on_after(5, shield=True):
                 for close in closing:
                     await close()
+        if failed is not None:
+            raise failed
 
 
 def _assemble(
