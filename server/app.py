@@ -18,12 +18,14 @@ from server.mcp_app import make_server
 from server.secret_stores import keyring
 from server.secret_stores.local import LocalSecretStore
 from server.settings import Settings
+from server.store.call_keys import SqlCallKeys
 from server.store.database import Database, open_database
 from server.store.keys import SqlKeyStore
 from server.store.registry import SqlRegistry
 from server.store.results import SqlResultStore
 from tools.address_guard import NetworkPolicy
 from tools.admin import Admin, AdminRules
+from tools.admin_tools.admin_tool import Desk
 from tools.callers import Caller
 from tools.catalog import Catalogs
 from tools.checks import CheckRules
@@ -98,7 +100,11 @@ async def open_app(
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_watch, "catalog", partial(_follow_changes, app))
                 tasks.start_soon(_watch, "keys", partial(_follow_keys, app))
-                tasks.start_soon(_watch, "housekeeping", partial(_keep_house, app, SqlResultStore(database, ring)))
+                tasks.start_soon(
+                    _watch,
+                    "housekeeping",
+                    partial(_keep_house, app, SqlResultStore(database, ring), SqlCallKeys(database)),
+                )
                 try:
                     yield app
                 except Exception as e:  # noqa: BLE001 - raised below as it is: the task group would wrap it
@@ -115,7 +121,7 @@ async def open_app(
 def _assemble(
     settings: Settings, database: Database, ring: keyring.Keyring, network: NetworkPolicy
 ) -> tuple[App, list[Callable[[], Awaitable[None]]]]:
-    registry, key_store = SqlRegistry(database), SqlKeyStore(database)
+    registry, key_store = SqlRegistry(database, settings.tool_name_max), SqlKeyStore(database)
     secrets = _secret_store(settings, database, ring)
     upstream = Upstream(network, engine=AiohttpEngine(network, user_agent=f"integrations-mcp/{VERSION}"))
     reader = SecretReader(secrets)
@@ -141,7 +147,13 @@ def _assemble(
     catalogs = Catalogs(registry, make_tools)
     results = SqlResultStore(database, ring)
     gateway = Gateway(
-        catalogs, upstream, reader, results, GatewayRules(result_budget=settings.result_budget), log_fault=_log_fault
+        catalogs,
+        upstream,
+        reader,
+        results,
+        GatewayRules(result_budget=settings.result_budget),
+        SqlCallKeys(database),
+        log_fault=_log_fault,
     )
     writer = Writer(
         registry,
@@ -154,7 +166,15 @@ def _assemble(
     rules = AdminRules(settings.tool_name_max, settings.test_requires)
     health = HealthProbe(upstream, reader, parts_of)
     admin = Admin(registry, catalogs, writer, gateway, health, rules, make_tools)
-    toolbox = Toolbox(catalogs, gateway, admin, ReadingOn(results), page_size=settings.tools_page_size)
+    toolbox = Toolbox(
+        catalogs,
+        gateway,
+        Desk(admin, results, settings.inline_secrets_over_mcp),
+        ReadingOn(results),
+        page_size=settings.tools_page_size,
+        tool_mode=settings.tool_mode,
+        pinned=settings.pinned_tools,
+    )
     keys = Keys(key_store)
     app = App(settings, registry, secrets, keys, key_store, catalogs, gateway, admin, writer, toolbox, Announcements())
     return app, [tokens.aclose, upstream.aclose, keys.write_used]
@@ -196,13 +216,14 @@ async def _follow_keys(app: App) -> None:
         app.keys.forget()
 
 
-async def _keep_house(app: App, results: SqlResultStore) -> None:
-    """last_used_at of keys, sweeps of what nothing refers to, and results whose time is over."""
+async def _keep_house(app: App, results: SqlResultStore, call_keys: SqlCallKeys) -> None:
+    """last_used_at of keys, sweeps of what nothing refers to, and results and callers' keys whose time is over."""
     while True:
         try:
             await app.keys.write_used()
             await app.writer.sweep()
             await results.forget_expired(datetime.now(UTC))
+            await call_keys.forget_expired(datetime.now(UTC))
         except StorageUnavailable as e:
             log.warning("housekeeping waits for the registry", reason=e.message)
         await anyio.sleep(_HOUSEKEEPING_S)

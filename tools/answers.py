@@ -14,11 +14,12 @@ from tools.errors import (
     CredentialRejected,
     InvalidResponse,
     OutcomeUnknown,
+    ProbablyDone,
     UpstreamStatus,
     UpstreamUnavailable,
 )
 from tools.masking import NOTHING_TO_HIDE, Masker
-from tools.upstream import Answer
+from tools.upstream import Answer, Request
 
 Kind = Literal["json", "text", "empty", "image", "audio", "blob"]
 _TEXT_TYPES = (
@@ -44,7 +45,14 @@ class Raw:
 
 def read_raw(answer: Answer, masker: Masker = NOTHING_TO_HIDE) -> Raw:
     """Stage 1, masked before anything reads it. Raises InvalidResponse where the body isn't what its media type says."""
-    body = masker.body(answer.body)
+    raw = _read(answer, masker.body(answer.body))
+    if raw.kind in ("json", "text") and (b"\\" in answer.body or not answer.body.isascii()):
+        # Escapes and other charsets hide a secret from a search of the bytes.
+        return Raw(raw.kind, masker.value(raw.value), raw.media_type)
+    return raw
+
+
+def _read(answer: Answer, body: bytes) -> Raw:
     if not body:
         return Raw("empty", None)
     media, charset = media_type(answer.headers.get("content-type", ""))
@@ -71,9 +79,15 @@ def read_raw(answer: Answer, masker: Masker = NOTHING_TO_HIDE) -> Raw:
 
 
 def status_error(
-    answer: Answer, *, idempotent: bool, unsure_before: bool, retry_after_s: float | None
+    answer: Answer,
+    request: Request,
+    masker: Masker = NOTHING_TO_HIDE,
+    *,
+    idempotent: bool,
+    unsure_before: bool,
+    retry_after_s: float | None,
 ) -> CallError | None:
-    """The error that the status means, without its words; None for a success.
+    """The error that the status means, with the upstream's masked words; None for a success.
 
     `idempotent`: the method or annotation allows repeating. `unsure_before`: an earlier attempt of this call may have been
     carried out (rules F2).
@@ -81,24 +95,24 @@ def status_error(
     status = answer.status
     if 200 <= status < 300:
         return None
-    words = said(answer)
+    words = said(answer, masker)
     if status in (401, 407):
         return CredentialRejected(f"{status}", said=words, upstream_status=status)
-    if unsure_before and status in (404, 412):
-        return UpstreamStatus(
-            f"{status}",
-            said=words,
-            upstream_status=status,
-            advice="An earlier attempt of this call got no answer and was probably carried out: read before you repeat it.",
-        )
+    if unsure_before and _shows_that_it_was_done(status, request):
+        return ProbablyDone(f"{status}", said=words, upstream_status=status)
     if not idempotent and status in (500, 502, 504):
         return OutcomeUnknown(f"The server answered {status} to this write", said=words, upstream_status=status)
     if status in _BUSY:
         return UpstreamUnavailable(f"{status}", said=words, upstream_status=status, retry_after_s=retry_after_s)
-    error = UpstreamStatus(f"{status}", said=words, upstream_status=status)
-    if status >= 500 and not idempotent:
-        error.sent = "unknown"
-    return error
+    return UpstreamStatus(f"{status}", said=words, upstream_status=status)
+
+
+def _shows_that_it_was_done(status: int, request: Request) -> bool:
+    """Gone because we deleted it, or another version because we changed it."""
+    if request.method == "DELETE" and status in (404, 410):
+        return True
+    conditional = any(name.lower() == "if-match" for name, _ in request.headers)
+    return status == 412 and conditional and request.method in ("PUT", "PATCH", "DELETE")
 
 
 def media_type(header: str) -> tuple[str, str | None]:
@@ -112,21 +126,25 @@ def media_type(header: str) -> tuple[str, str | None]:
     return first.strip().lower(), charset
 
 
-def said(answer: Answer) -> str | None:
-    """The upstream's own words about its error: the sentence in a JSON error where there is one, else the text. At most 2,000."""
+def said(answer: Answer, masker: Masker = NOTHING_TO_HIDE) -> str | None:
+    """The upstream's own words about its error: the sentence in a JSON error where there is one, else the text. At most 2,000.
+
+    Masked before anything is cut, so that no half of a secret stays (rules A6).
+    """
     if not answer.body:
         return None
+    body = masker.body(answer.body)
     media, charset = media_type(answer.headers.get("content-type", ""))
     try:
         if "json" in media:
-            found = _sentence(_json(answer.body, charset))
+            found = _sentence(_json(body, charset))
             if found:
-                return found[:2000]
+                return masker.text(found)[:2000]
         if "html" in media:
             return None  # a proxy's page: nothing that a model can use
-        return _text(answer.body[:8000], charset or "utf-8", errors="replace")[:2000]
+        return masker.text(_text(body, charset or "utf-8", errors="replace"))[:2000]
     except InvalidResponse:
-        return answer.body[:2000].decode("utf-8", "replace")
+        return masker.text(body.decode("utf-8", "replace"))[:2000]
 
 
 def _sentence(value: Any, depth: int = 0) -> str:

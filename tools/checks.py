@@ -45,13 +45,21 @@ class CheckRules:
     public_url: str = ""
 
 
-def check(integration: Integration, others: Iterable[Integration], rules: CheckRules) -> list[Issue]:
-    """All faults of one integration as it would be stored; `others` are the workspace's other integrations."""
+def check(
+    integration: Integration,
+    others: Iterable[Integration],
+    rules: CheckRules,
+    taken: Mapping[str, tuple[str, str]] = {},
+) -> list[Issue]:
+    """All faults of one integration as it would be stored.
+
+    Its names may not be those of `others`, nor be `taken`: name in lower case -> (integration, endpoint).
+    """
     return [
         *_check_protocol(integration, rules),
         *_check_auth(integration.auth, ("body", "auth"), integration.base_url, rules),
         *_check_identity(integration, rules),
-        *_check_names(integration, others, rules.tool_name_max),
+        *_check_names(integration, others, taken, rules.tool_name_max),
         *(issue for i, e in enumerate(integration.endpoints) for issue in _check_endpoint(integration, i, e, rules)),
     ]
 
@@ -141,9 +149,12 @@ def _check_auth(auth: AuthConfig | None, loc: Loc, base_url: str, rules: CheckRu
             yield Issue((*loc, field), fault)
 
 
-def _check_names(integration: Integration, others: Iterable[Integration], limit: int) -> Iterator[Issue]:
+def _check_names(
+    integration: Integration, others: Iterable[Integration], names: Mapping[str, tuple[str, str]], limit: int
+) -> Iterator[Issue]:
     """Tool names are unique in the workspace without regard to case; disabled integrations count."""
     taken: dict[str, str] = dict.fromkeys(RESERVED, "one of the gateway's own tools")
+    taken.update({name: f"integration {by}, endpoint {endpoint}" for name, (by, endpoint) in names.items()})
     for other in others:
         for endpoint in other.endpoints:
             taken[tool_name(other.name, endpoint.name, limit).lower()] = (

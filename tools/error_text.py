@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 from tools.errors import (
     AddressRefused,
+    AnswerLost,
     CallError,
     CertificateRefused,
     CredentialRejected,
@@ -19,7 +20,9 @@ from tools.errors import (
     Misconfigured,
     NotAllowed,
     OutcomeUnknown,
+    ProbablyDone,
     RedirectRefused,
+    RegistryUnavailable,
     ResponseTooLarge,
     ResultExpired,
     ShapingFailed,
@@ -37,7 +40,11 @@ _TIMES = {1: "", 2: " twice", 3: " three times", 4: " four times", 5: " five tim
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What a text needs to know of the call. `lookup` and `check` are tools this caller can call (find ids, read back)."""
+    """What a text needs to know of the call.
+
+    `lookup` and `check` are tools this caller can call (find ids, read back); `diagnose` is a last line for those who may see
+    the integration. `maybe_done`: an attempt ended without saying whether it was carried out.
+    """
 
     tool: str
     endpoint: str
@@ -48,11 +55,15 @@ class Situation:
     lookup: str | None = None
     check: str | None = None
     has_path_ids: bool = False
+    deadline_s: float = 30
+    maybe_done: bool = False
+    diagnose: str | None = None
 
 
 def render(error: CallError, s: Situation) -> str:
     """The text of one error block."""
-    return f"{_sentences(error, s)} [{error.full_code}]"
+    text = f"{_sentences(error, s)} [{error.full_code}]"
+    return f"{text}\n{s.diagnose}" if s.diagnose and error.fault in ("upstream", "configuration") else text
 
 
 def _sentences(error: CallError, s: Situation) -> str:
@@ -61,34 +72,22 @@ def _sentences(error: CallError, s: Situation) -> str:
         case InvalidArguments():
             return _arguments(error, s)
         case UpstreamStatus():
-            return " ".join(
-                part
-                for part in (
-                    f"The {server} answered {_status(error)} to {s.endpoint}{_words(error)}.",
-                    _effect(error, s),
-                    error.advice or _status_advice(error, s),
-                    "The same call will fail again." if (error.upstream_status or 0) < 500 else "",
-                )
-                if part
-            )
+            return _status_sentences(error, s)
         case UpstreamUnavailable():
-            wait = (
-                f"Wait {_seconds(error.retry_after_s)} (its Retry-After), then"
-                if error.retry_after_s
-                else "Wait a little, then"
-            )
-            times = _TIMES.get(s.attempts, f" {s.attempts} times")
-            busy = "busy" if error.upstream_status in (429, 503) else "not available"
+            return _unavailable(error, s)
+        case ProbablyDone():
             return (
-                f"The {server} answered {error.upstream_status}{times} in {s.elapsed_s:.1f} s ({busy}){_words(error)}. "
-                f"Nothing was changed. {wait} the same call can be repeated."
+                f"The {server} answered {_status(error)} to {s.endpoint}{_words(error)}. An earlier attempt of this call was sent "
+                f"without an answer: it was probably done by that first attempt. {_read_first(s)}"
             )
+        case OutcomeUnknown() if error.upstream_status is not None:
+            return f"The {server} answered {_status(error)} to {s.endpoint}{_words(error)}. {_may_have_been_done(s)}"
         case OutcomeUnknown():
-            return f"{error.message}{_words(error)}. {_may_have_been_done(s)}"
-        case UpstreamTimeout() if error.sent == "unknown" and s.writes:
-            return f"{error.message} {_may_have_been_done(s)}"
+            return f"The connection to the {server} was lost after the request was sent. {_may_have_been_done(s)}"
         case UpstreamTimeout():
-            return f"{error.message} Nothing was changed. The same call can be repeated{', perhaps with narrower arguments' if error.sent != 'no' else ''}."
+            return _timeout(error, s)
+        case AnswerLost():
+            return f"The connection to the {server} was lost after the request was sent, before the answer was complete. {_repeat(s)}"
         case CertificateRefused():
             return (
                 f"Not sent: the {server} has no valid certificate. Your arguments are fine and repeating will not help: tell the user "
@@ -96,18 +95,24 @@ def _sentences(error: CallError, s: Situation) -> str:
             )
         case UpstreamUnreachable():
             return (
-                f"{'Not sent: the' if error.sent == 'no' else 'The'} {server} {error.message}. Nothing was changed. "
-                "The same call can be repeated later; if it goes on, tell the user."
+                f"Not sent: no connection to the {server} could be made. Nothing was changed. The same call can be repeated later; "
+                "if it goes on, tell the user."
             )
         case CredentialRejected():
+            reason = error.reason or error.upstream_status
             return (
-                f"The gateway could not sign in to the {server} ({error.message}){_words(error)}. Your arguments are fine and repeating will not "
-                f'help: tell the user that integration "{s.integration}" needs new credentials.'
+                f"The gateway could not sign in to the {server}{f' ({reason})' if reason else ''}{_words(error)}. Your arguments are "
+                f'fine and repeating will not help: tell the user that integration "{s.integration}" needs new credentials.'
+            )
+        case CredentialUnavailable() if error.retryable or error.retry_after_s:
+            return (
+                f"Not sent: the gateway has no credential for the {server} at the moment. Your arguments are fine. {_wait(error)} the "
+                "same call can be repeated; if it goes on, tell the user."
             )
         case CredentialUnavailable():
             return (
-                f"Not sent: the gateway has no credential for the {server} ({error.message}). Your arguments are fine and repeating "
-                f"will not help: tell the user{_advice(error)}."
+                f"Not sent: the gateway has no credential for the {server}. Your arguments are fine and repeating will not help: tell "
+                f'the user that integration "{s.integration}" needs credentials.'
             )
         case AddressRefused():
             return (
@@ -115,9 +120,15 @@ def _sentences(error: CallError, s: Situation) -> str:
                 "repeating will not help: tell the user that its operator must change the address or allow it."
             )
         case Misconfigured():
+            # Not its message: that is for operators, and names hosts and paths.
             return (
-                f'Not sent: integration "{s.integration}" is not set up right ({error.message}). Your arguments are fine and repeating '
-                f"will not help: tell the user{_advice(error)}."
+                f'Not sent: integration "{s.integration}" is not set up right. Your arguments are fine and repeating will not help: '
+                "tell the user that its operator must look at it."
+            )
+        case RegistryUnavailable():
+            return (
+                "Not sent: the gateway can't read its own registry at the moment. Your arguments are fine. The same call can be "
+                "repeated in a minute; if it goes on, tell the user."
             )
         case RedirectRefused() | ResponseTooLarge() | InvalidResponse() | ShapingFailed():
             return _unusable_answer(error, s)
@@ -126,15 +137,58 @@ def _sentences(error: CallError, s: Situation) -> str:
         case NotAllowed():
             return f"Not sent: {error.message}. Repeating will not help: tell the user."
         case TooManyCalls():
-            wait = f"Wait {_seconds(error.retry_after_s)}" if error.retry_after_s else "Wait a little"
-            return f"Not sent: {error.message}. {wait}, then the same call can be repeated."
+            return f"Not sent: {error.message}. Your arguments are fine. {_wait(error)} the same call can be repeated."
         case Internal():
             return (
                 f"The gateway itself failed ({error.message}). It is not known whether anything was sent"
                 f"{': read before you repeat it' if s.writes else ''}. Your arguments are fine: tell the user."
             )
         case _:
-            return f"{error.message}."
+            return error.message if error.message.endswith(".") else f"{error.message}."
+
+
+def _status_sentences(error: UpstreamStatus, s: Situation) -> str:
+    status = error.upstream_status or 0
+    head = f"The {s.integration}'s server answered {_status(error)} to {s.endpoint}{_words(error)}."
+    if status >= 500:
+        return f"{head} {_repeat(s)} If it fails again, tell the user."
+    advice = f"{error.advice or _status_advice(error, s)} The same call will fail again.".lstrip()
+    return f"{head} Nothing was changed.\n{advice}"
+
+
+def _unavailable(error: UpstreamUnavailable, s: Situation) -> str:
+    times = _TIMES.get(s.attempts, f" {s.attempts} times")
+    busy = "busy" if error.upstream_status in (429, 503) else "not available"
+    head = f"The {s.integration}'s server answered {error.upstream_status}{times} in {s.elapsed_s:.1f} s ({busy}){_words(error)}."
+    if s.writes and s.maybe_done:
+        return f"{head} It MAY have been carried out. {_wait(error)} the same call can be repeated: that is safe here."
+    return f"{head} Nothing was changed. {_wait(error)} the same call can be repeated."
+
+
+def _timeout(error: UpstreamTimeout, s: Situation) -> str:
+    server, limit = f"{s.integration}'s server", f"{s.deadline_s:g} s"
+    if error.sent == "no":
+        return (
+            f"Not sent: no connection to the {server} within {limit}. Nothing was changed. The same call can be repeated later; if it "
+            "goes on, tell the user."
+        )
+    head = f"No answer from the {server} within {limit} after the request was sent."
+    if not s.writes:
+        return f"{head} Nothing was changed. The same call can be repeated, perhaps with narrower arguments."
+    return f"{head} {_repeat(s) if error.retryable else _may_have_been_done(s)}"
+
+
+def _repeat(s: Situation) -> str:
+    """For what is safe to repeat: a read, or a write that comes to the same when it is done twice."""
+    if s.writes:
+        return "It MAY have been carried out; the same call can be repeated, that is safe here."
+    return "Nothing was changed. The same call can be repeated."
+
+
+def _wait(error: CallError) -> str:
+    if error.retry_after_s:
+        return f"Wait {_seconds(error.retry_after_s)} (its Retry-After), then"
+    return "Wait a little, then"
 
 
 def _arguments(error: InvalidArguments, s: Situation) -> str:
@@ -155,27 +209,26 @@ def _unusable_answer(error: CallError, s: Situation) -> str:
         "invalid_response": "sent an answer that can't be read",
         "shaping_failed": "answered, but the answer could not be shaped",
     }[error.code]
-    if s.writes and error.code != "redirect_refused":
-        done = "The request WAS sent and probably carried out: do not repeat it."
-    else:
+    if not s.writes:
         done = "Nothing was changed."
+    elif error.code == "redirect_refused" or (error.upstream_status or 200) >= 300:
+        done = _may_have_been_done(s)
+    else:
+        done = "The request WAS sent and probably carried out: do not repeat it."
     if error.code == "response_too_large":
         do = "Ask for less: narrow the call with its filter or limit arguments, if it has some."
     else:
         do = f'Your arguments are fine and repeating will not help: tell the user that integration "{s.integration}" needs a look.'
-    return f"The {s.integration}'s server {what}: {error.message}{_words(error)}. {done} {do}"
+    why = f": {error.message}" if error.code in ("invalid_response", "response_too_large", "shaping_failed") else ""
+    return f"The {s.integration}'s server {what}{why}{_words(error)}. {done} {do}"
 
 
 def _may_have_been_done(s: Situation) -> str:
-    how = f"check with {s.check} before you repeat it." if s.check else "read the record first, before you repeat it."
-    return f"It MAY have been carried out: {how}"
+    return f"It MAY have been carried out: {_read_first(s).lower() if not s.check else f'check with {s.check} before you repeat it.'}"
 
 
-def _effect(error: CallError, s: Situation) -> str:
-    status = error.upstream_status or 0
-    if s.writes and status >= 500:
-        return _may_have_been_done(s)
-    return "Nothing was changed."
+def _read_first(s: Situation) -> str:
+    return f"Check with {s.check} before you repeat it." if s.check else "Read the record before you repeat it."
 
 
 def _status_advice(error: CallError, s: Situation) -> str:
@@ -209,10 +262,6 @@ def _words(error: CallError) -> str:
         return ""
     said = "".join(c if c.isprintable() else " " for c in error.said)[:SAID_LIMIT].strip()
     return f': "{said}"' if said else ""
-
-
-def _advice(error: CallError) -> str:
-    return f" ({error.advice})" if error.advice else ""
 
 
 def _seconds(s: float | None) -> str:

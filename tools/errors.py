@@ -4,14 +4,16 @@
     |-- RequestError                 a request to the gateway is refused (told by rest_api and admin tools)
     |   |-- InvalidRequest 422       |-- Unauthenticated 401      |-- Forbidden 403
     |   |-- NotFound 404             |-- NameTaken 409            |-- VersionMismatch 412
-    |   |-- TooLarge 413             |-- RateLimited 429          `-- StorageUnavailable 503
+    |   |-- TooLarge 413             |-- RateLimited 429          |-- StorageUnavailable 503
+    |   `-- Declined 409
     `-- CallError                    a tool call ended without the answer (told to a model by error_text)
         |-- not sent:   InvalidArguments, UnknownTool, NotAllowed, AddressRefused, Misconfigured, CredentialUnavailable,
-        |               UpstreamUnreachable, CertificateRefused, TooManyCalls
+        |               UpstreamUnreachable, CertificateRefused, TooManyCalls, RegistryUnavailable
         |-- sent:       UpstreamStatus, UpstreamUnavailable, CredentialRejected, RedirectRefused, ResponseTooLarge,
         |               InvalidResponse, ShapingFailed
-        |-- unknown:    OutcomeUnknown, UpstreamTimeout (both "may have been done"), AnswerLost (idempotent: repeat it)
-        `-- own:        ResultExpired, Cancelled, Internal
+        |-- unknown:    OutcomeUnknown, UpstreamTimeout (both "may have been done"), AnswerLost (idempotent: repeat it),
+        |               ProbablyDone
+        `-- own:        ResultExpired, Cancelled, Internal (and RequestRefused, in admin_tools)
 
 Each has a stable `code` (never decided by message text) and an HTTP `status` for REST. A CallError also says whose fault it is,
 whether anything was sent, and whether repeating the same call helps.
@@ -119,6 +121,13 @@ class VersionMismatch(RequestError):
 
     code = "version_mismatch"
     status = 412
+
+
+class Declined(RequestError):
+    """The user was asked and didn't want it."""
+
+    code = "declined"
+    status = 409
 
 
 class TooLarge(RequestError):
@@ -286,6 +295,15 @@ class TooManyCalls(CallError):
     retryable = True
 
 
+class RegistryUnavailable(CallError):
+    """The gateway's own registry can't be used, and this call needs it: nothing was sent."""
+
+    code = "storage_unavailable"
+    status = 503
+    fault = "configuration"
+    retryable = True
+
+
 class UpstreamStatus(CallError):
     """The upstream answered with an error status that repeating will not change."""
 
@@ -311,6 +329,8 @@ class CredentialRejected(CallError):
     code = "credential_rejected"
     fault = "configuration"
     sent = "yes"
+    reason: str | None = None
+    """The OAuth error code of the token endpoint, where there is one."""
 
 
 class RedirectRefused(CallError):
@@ -340,6 +360,13 @@ class OutcomeUnknown(CallError):
     """A write whose answer was lost or was 500, 502, 504: it may have been done."""
 
     code = "outcome_unknown"
+    sent = "unknown"
+
+
+class ProbablyDone(CallError):
+    """The write failed because an earlier attempt of this call, whose answer was lost, was probably carried out (rules F2)."""
+
+    code = "probably_done"
     sent = "unknown"
 
 

@@ -6,8 +6,11 @@ Every door (tools/call, REST test, CLI, admin tools) enters here, so that author
 """
 
 import asyncio
+import json
+import re
 import secrets
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +22,16 @@ from tools.catalog import Catalog, Catalogs
 from tools.credentials.reader import SecretReader
 from tools.cutting import divide, fit, narrowing_names
 from tools.error_text import Situation, render
-from tools.errors import CallError, Internal, Misconfigured, StorageUnavailable
+from tools.errors import (
+    ArgumentFault,
+    CallError,
+    Internal,
+    InvalidArguments,
+    Misconfigured,
+    RegistryUnavailable,
+    StorageUnavailable,
+)
+from tools.idempotency import CallKeys, KeyUse
 from tools.masking import NOTHING_TO_HIDE, Masker
 from tools.outcome import Block, Outcome, Trace
 from tools.results import KEPT_FOR, KeptResult, ResultStore
@@ -29,6 +41,7 @@ from tools.tool import Tool
 from tools.upstream import Attempt, Limits, Upstream, retry_after_s
 
 MAX_HOPS = 3
+_CALLERS_KEY = re.compile(r"[!-~]{1,255}")
 Progress = Callable[[float, str], Awaitable[None]]
 """Told (how far, what) while a call runs."""
 
@@ -60,12 +73,13 @@ class Gateway:
         reader: SecretReader,
         results: ResultStore,
         rules: GatewayRules,
+        call_keys: CallKeys,
         *,
         log_fault: Callable[[str, BaseException], None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._catalogs, self._upstream, self._reader, self._results = catalogs, upstream, reader, results
-        self.rules, self._log_fault, self._now = rules, log_fault, now
+        self.rules, self._call_keys, self._log_fault, self._now = rules, call_keys, log_fault, now
 
     async def call(
         self, caller: Caller, name: str, arguments: Mapping[str, Any] | None, context: CallContext = CallContext()
@@ -79,7 +93,7 @@ class Gateway:
             return refused(call_id, name, e)
         except StorageUnavailable as e:
             self._log_fault(call_id, e)
-            return refused(call_id, name, Misconfigured(f"the registry can't be reached: {e.message}"))
+            return refused(call_id, name, RegistryUnavailable(e.message))
         return await self.run(caller, catalog, tool, arguments or {}, context, call_id)
 
     async def run(
@@ -94,15 +108,16 @@ class Gateway:
         """Runs a tool that the caller may call."""
         started = time.monotonic()
         trace = Trace()
-        signer = CallSigner(
-            tool.credential,
-            tool.credential_paths,
-            tool.plan.secret_headers,
-            tool.integration.bindings,
-            self._reader,
-        )
+        signer: CallSigner | None = None
         try:
-            raw, masker = await self._send(tool, arguments, context, signer, trace)
+            signer = CallSigner(
+                tool.credential,
+                tool.credential_paths,
+                tool.plan.secret_headers,
+                tool.integration.bindings,
+                self._reader,
+            )
+            raw, masker = await self._send(caller, tool, arguments, context, signer, trace)
             if raw.kind not in ("json", "text", "empty"):
                 return _binary(call_id, tool, raw, trace, started)
             return await self._answer(caller, tool, raw, masker, trace, call_id, started)
@@ -112,18 +127,23 @@ class Gateway:
             self._log_fault(call_id, e)
             error = Internal(f"call {call_id}")
         finally:
-            trace.masker = Masker({*signer.masks, *tool.static_masks})
-            trace.credential = signer.used.explain if signer.used is not None else None
+            if signer is not None:
+                trace.masker = Masker({*signer.masks, *tool.static_masks})
+                trace.credential = signer.used.explain if signer.used is not None else None
         masker = trace.masker
-        if error.said:
-            error.said = masker.text(error.said)
-        text = masker.text(render(error, self._situation(caller, catalog, tool, trace, started)))
+        text = masker.text(render(error, self._situation(caller, catalog, tool, arguments, trace, started)))
         return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace, error)
 
     # ------------------------------------------------------------------ steps
 
     async def _send(
-        self, tool: Tool, arguments: Mapping[str, Any], context: CallContext, signer: CallSigner, trace: Trace
+        self,
+        caller: Caller,
+        tool: Tool,
+        arguments: Mapping[str, Any],
+        context: CallContext,
+        signer: CallSigner,
+        trace: Trace,
     ) -> tuple[Raw, Masker]:
         """Arguments to the raw, masked value of a success."""
         if context.hops >= MAX_HOPS:
@@ -132,7 +152,7 @@ class Gateway:
             )
         prepared = tool.arguments.prepare(arguments)
         trace.changes, trace.arguments = prepared.changes, prepared.values
-        key = (context.idempotency_key or secrets.token_hex(16)) if tool.plan.method in ("POST", "PATCH") else None
+        key = await self._idempotency_key(caller, tool, prepared.values, context)
         request = tool.plan.build(prepared.values, key, hops=context.hops + 1)
         trace.request = request
         reports = _Reports(context.progress)
@@ -155,6 +175,8 @@ class Gateway:
         trace.answer = answer
         error = status_error(
             answer,
+            request,
+            masker,
             idempotent=tool.retry.idempotent,
             unsure_before=any(a.maybe_done for a in trace.attempts[:-1]),
             retry_after_s=retry_after_s(answer.headers, time.time()),
@@ -163,6 +185,45 @@ class Gateway:
             raise error
         trace.raw = read_raw(answer, masker)
         return trace.raw, masker
+
+    async def _idempotency_key(
+        self, caller: Caller, tool: Tool, values: Mapping[str, Any], context: CallContext
+    ) -> str | None:
+        """The Idempotency-Key of all attempts of a write; None where the method needs none (rules F2).
+
+        The caller's own key is never sent: what is sent is made of it, so that two callers or tools with one key don't meet.
+        """
+        given = context.idempotency_key
+        if given is None or not tool.writes:
+            return str(uuid.uuid4()) if tool.plan.method in ("POST", "PATCH") else None
+        if not _CALLERS_KEY.fullmatch(given):
+            raise InvalidArguments(
+                [ArgumentFault("_meta.idempotency_key", "is 1 to 255 characters of printable ASCII without blanks.")],
+                tool.arguments.names,
+            )
+        use = KeyUse.of(
+            caller.workspace,
+            caller.id,
+            tool.integration.id,
+            tool.endpoint.name,
+            given,
+            json.dumps(values, sort_keys=True),
+        )
+        try:
+            fits = await self._call_keys.claim(use, self._now())
+        except StorageUnavailable as e:
+            raise RegistryUnavailable(e.message) from None
+        if not fits:
+            raise InvalidArguments(
+                [
+                    ArgumentFault(
+                        "_meta.idempotency_key",
+                        "was used for other arguments before: give a new key, or the same arguments.",
+                    )
+                ],
+                tool.arguments.names,
+            )
+        return use.sent if tool.plan.method in ("POST", "PATCH") else None
 
     async def _answer(
         self, caller: Caller, tool: Tool, raw: Raw, masker: Masker, trace: Trace, call_id: str, started: float
@@ -228,7 +289,15 @@ class Gateway:
             expires_at=kept.expires_at.timestamp(),
         )
 
-    def _situation(self, caller: Caller, catalog: Catalog, tool: Tool, trace: Trace, started: float) -> Situation:
+    def _situation(
+        self,
+        caller: Caller,
+        catalog: Catalog,
+        tool: Tool,
+        arguments: Mapping[str, Any],
+        trace: Trace,
+        started: float,
+    ) -> Situation:
         return Situation(
             tool=tool.name,
             endpoint=tool.endpoint.name,
@@ -239,7 +308,18 @@ class Gateway:
             lookup=catalog.lookup_for(tool, caller),
             check=catalog.check_for(tool, caller) if tool.writes else None,
             has_path_ids=bool(tool.path_names),
+            deadline_s=tool.deadline_s,
+            maybe_done=any(a.maybe_done for a in trace.attempts),
+            diagnose=_diagnosis(caller, tool, arguments),
         )
+
+
+def _diagnosis(caller: Caller, tool: Tool, arguments: Mapping[str, Any]) -> str | None:
+    """The call that shows an operator every stage; not for writes, which it would do once more."""
+    if tool.writes or not caller.may("Integration.view"):
+        return None
+    call = json.dumps({"tool": tool.name, "params": arguments}, ensure_ascii=False, default=str, separators=(",", ":"))
+    return f"Diagnose: test_integration_endpoint {call}" if len(call) <= 500 else None
 
 
 def new_id() -> str:
@@ -277,7 +357,8 @@ class _Reports:
 
     def tell(self, attempt: Attempt) -> None:
         if self._progress is not None:
-            said = f"attempt {attempt.number}: {attempt.status or attempt.error or 'no answer'}"
+            # Not its error: that is for operators (hosts, a masked Location), and nothing is masked here.
+            said = f"attempt {attempt.number}: {attempt.status or 'no answer'}"
             task = asyncio.ensure_future(self._progress(float(attempt.number), said))
             self._tasks.add(task)
             task.add_done_callback(_forget_failure)

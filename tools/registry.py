@@ -108,8 +108,20 @@ class Registry(Protocol):
         """Removes the row; None: at any version. `sweeps` as in `replace`. Raises NotFound, VersionMismatch."""
         ...
 
+    async def names_taken(self, workspace: str, names: Sequence[str], besides: str) -> dict[str, tuple[str, str]]:
+        """Which of the tool `names` belong to other integrations than the id `besides`, disabled ones too.
+
+        Name in lower case -> (integration's name, endpoint's name). `insert` and `replace` raise NameTaken for what another
+        writer takes in between.
+        """
+        ...
+
     async def record_test(self, workspace: str, id: str, at: datetime, status: str) -> None:
         """Keeps when and how test-connection last ended; doesn't raise any version. Raises NotFound."""
+        ...
+
+    async def keys_due(self, now: datetime) -> list[tuple[str, str]]:
+        """(workspace, integration id) where a signing key's state changes by itself at `now` or before (rules D2)."""
         ...
 
     def changes(self) -> AsyncIterator[str]:
@@ -118,10 +130,6 @@ class Registry(Protocol):
         Begins with every workspace that was ever written, so that nothing falls between a `load` and the first item.
         Never ends by itself: while the registry can't be used it tells nothing, and afterwards what moved meanwhile.
         """
-        ...
-
-    async def keys_due(self, now: datetime) -> list[tuple[str, str]]:
-        """(workspace, integration id) where a signing key's state changes by itself at `now` or before (rules D2)."""
         ...
 
     # -- bookkeeping of secrets: nothing that was provisioned may be lost sight of (rules A4, A9)

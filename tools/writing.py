@@ -20,6 +20,7 @@ from tools.errors import (
     InvalidRequest,
     Issue,
     NameTaken,
+    NotFound,
     SecretNotFound,
     StorageUnavailable,
     VersionMismatch,
@@ -34,6 +35,7 @@ from tools.models import (
     Integration,
     UpdateIntegrationRequest,
 )
+from tools.naming import tool_name
 from tools.registry import Registry, SecretRecord
 from tools.secrets import SecretStore
 from tools.signing_keys import key_paths, merged, public_of
@@ -47,8 +49,9 @@ _ATTEMPTS = 10
 _TOO_OFTEN = "this integration is being changed too often at the moment; try again"
 
 Commit = Callable[[Integration, Mapping[str, datetime | None]], Awaitable[None]]
-Step = Callable[[Integration], tuple[Integration, Mapping[str, str]] | None]
+Changed = tuple[Integration, Mapping[str, str]]
 """The integration as it shall be, and by path the values to provision for it."""
+Step = Callable[[Integration], Changed | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +94,13 @@ class Writer:
     async def create(self, caller: Caller, request: CreateIntegrationRequest) -> Written:
         """Raises InvalidRequest, NameTaken, SecretPathNotAllowed, StorageUnavailable."""
         draft = await self.draft_create(caller, request)
-        if await self._is_taken(caller.workspace, request.name):
-            raise NameTaken(f"there is an integration named {request.name} already; update it or choose another name")
-
         after = await self._provision(draft, None, self._registry.insert)
         return Written(None, after)
 
     async def draft_create(self, caller: Caller, request: CreateIntegrationRequest) -> _Draft:
         """Everything of a create but the writing; raises as `create` does. Also what `validate_only` runs."""
+        if await self._is_taken(caller.workspace, request.name):
+            raise NameTaken(f"there is an integration named {request.name} already; update it or choose another name")
         now = self._now()
         workspace = await self._registry.ensure_workspace(caller.workspace)
         integration_id = str(uuid.uuid4())
@@ -232,8 +234,9 @@ class Writer:
         issues: list[Issue],
     ) -> _Draft:
         stored: Mapping[str, Binding] = before.bindings if before is not None else {}
-        _, everything = await self._registry.load(new.workspace_id)
-        issues = issues + check(new, [i for i in everything if i.id != new.id], self._rules)
+        names = [tool_name(new.name, e.name, self._rules.tool_name_max) for e in new.endpoints]
+        taken = await self._registry.names_taken(new.workspace_id, names, new.id)
+        issues = issues + check(new, (), self._rules, taken)
         if issues:
             raise InvalidRequest(issues)
         issues = await self._check_key_users(new)
@@ -298,6 +301,7 @@ class Writer:
         """Stores the values, then commits the row; whatever fails, nothing stays behind."""
         new = draft.integration
         written: dict[str, str] = {}
+        committing: asyncio.Future[None] | None = None
         try:
             async with asyncio.timeout(LEASE.total_seconds() / 2):
                 if draft.values:
@@ -305,14 +309,17 @@ class Writer:
                 for path, value in draft.values.items():
                     written[path] = await self._secrets.write(path, value)
                 new = _with_versions(new, written)
-                await commit(new, self._sweeps(new, before))
+                committing = asyncio.ensure_future(commit(new, self._sweeps(new, before)))
+                await asyncio.shield(committing)
         except BaseException as e:
-            await asyncio.shield(self._undo(written))
-            if isinstance(e, TimeoutError):
+            await asyncio.shield(self._undo(written, committing))
+            self._changed(new.workspace_id)
+            if isinstance(e, TimeoutError) and not _was_made(committing):
                 raise StorageUnavailable(
                     "the registry or the secret store is too slow at the moment; nothing was changed"
                 ) from None
-            raise
+            if not isinstance(e, TimeoutError):
+                raise
         self._changed(new.workspace_id)
         return new
 
@@ -334,16 +341,23 @@ class Writer:
             sweeps.update({path: None for path, binding in new.bindings.items() if binding.owned})
         return sweeps
 
-    async def _undo(self, written: Mapping[str, str]) -> None:
-        for path, version in written.items():
-            try:
+    async def _undo(self, written: Mapping[str, str], committing: asyncio.Future[None] | None) -> None:
+        """Removes what was stored for a row that wasn't written. A commit that was cut off may still have been made."""
+        if committing is not None:
+            done, _ = await asyncio.wait([committing], timeout=LEASE.total_seconds() / 4)
+            if not done or _was_made(committing):
+                return  # its row refers to what was stored, or may yet: the sweep will know
+        try:
+            for path, version in written.items():
                 await self._secrets.remove(path, [version])
-            except StorageUnavailable:
-                return  # the sweep is scheduled: it removes what we can't now
+        except StorageUnavailable:
+            return  # the sweep is scheduled: it removes what we can't now
 
     async def _is_taken(self, workspace: str, name: str) -> bool:
-        _, integrations = await self._registry.load(workspace)
-        return any(i.name == name for i in integrations)
+        try:
+            return (await self._registry.get(workspace, name)).name == name
+        except NotFound:
+            return False
 
     def _with_paths(
         self, auth: AuthConfigWithSecrets | None, workspace: str, integration_id: str
@@ -359,6 +373,12 @@ class Writer:
             fields[path_field] = path
             values[path] = value
         return AuthConfig(**fields), values
+
+
+def _was_made(committing: "asyncio.Future[None] | None") -> bool:
+    return (
+        committing is not None and committing.done() and not committing.cancelled() and committing.exception() is None
+    )
 
 
 def _with_versions(new: Integration, written: Mapping[str, str]) -> Integration:

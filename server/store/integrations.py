@@ -12,12 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server.store import secrets
 from server.store.tables import integrations, workspaces
+from server.store.tool_names import set_names
 from server.store.workspaces import WorkspaceRows, ensure, key_of, raise_version
 from tools.errors import NameTaken, NotFound, StorageUnavailable, VersionMismatch
 from tools.models import Integration
 from tools.registry import ListPage, ListQuery
-
 from tools.signing_keys import due
+
 _ROW = (
     integrations.c.id,
     integrations.c.created_at,
@@ -116,7 +117,6 @@ class IntegrationRows(WorkspaceRows):
             await secrets.set_sweeps(self._database, connection, sweeps)
             await raise_version(self._database, connection, workspace)
 
-    async def record_test(self, workspace: str, id: str, at: datetime, status: str) -> None:
     async def keys_due(self, now: datetime) -> list[tuple[str, str]]:
         rows = select(workspaces.c.id.label("workspace"), integrations.c.id)
         rows = rows.select_from(integrations.join(workspaces, workspaces.c.key == integrations.c.workspace))
@@ -124,6 +124,7 @@ class IntegrationRows(WorkspaceRows):
         async with self._database.read() as connection:
             return [(row.workspace, row.id) for row in await connection.execute(rows)]
 
+    async def record_test(self, workspace: str, id: str, at: datetime, status: str) -> None:
         tested = update(integrations).where(*_one(workspace, id)).values(last_tested_at=at, last_test_status=status)
         async with self._database.write() as connection:
             if not (await connection.execute(tested)).rowcount:
@@ -132,6 +133,7 @@ class IntegrationRows(WorkspaceRows):
     async def _written(
         self, connection: AsyncConnection, integration: Integration, sweeps: Mapping[str, datetime | None]
     ) -> None:
+        await set_names(connection, integration, self._tool_name_max)
         await secrets.set_references(connection, integration)
         await secrets.set_sweeps(self._database, connection, sweeps)
         await raise_version(self._database, connection, integration.workspace_id)
@@ -154,9 +156,9 @@ def _columns(integration: Integration) -> dict[str, object]:
         "protocol": integration.protocol,
         "enabled": integration.enabled,
         "updated_at": integration.updated_at,
+        "keys_due": due(integration),
         "document": integration.model_dump_json(exclude_defaults=True),
     }
-        "keys_due": due(integration),
 
 
 def _conditions(query: ListQuery) -> list[ColumnElement[bool]]:

@@ -147,6 +147,26 @@ kept_results = Table(
 )
 Index("kept_results_expired", kept_results.c.expires_at)
 
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", KEY, primary_key=True),  # SHA-256 of caller, tool and the caller's key
+    Column("arguments", KEY, nullable=False),  # SHA-256
+    Column("expires_at", Instant, nullable=False),
+)
+Index("idempotency_keys_expired", idempotency_keys.c.expires_at)
+
+tool_names = Table(
+    "tool_names",
+    metadata,
+    Column("workspace", KEY, ForeignKey("workspaces.key"), primary_key=True),
+    Column("name", KEY, primary_key=True),  # in lower case: two tools never differ by case alone
+    Column("integration", KEY, ForeignKey("integrations.id", ondelete="CASCADE"), nullable=False),
+    Column("endpoint", KEY, nullable=False),
+)
+"""The tools of each integration, enabled or not, kept by its own writes: what makes names unique among concurrent writers."""
+Index("tool_names_integration", tool_names.c.integration)
+
 secret_values = Table(
     "secret_values",
     metadata,

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from server.store.database import RETRY_S, Database
 from server.store.tables import workspaces
 from tools.errors import StorageUnavailable
+from tools.naming import TOOL_NAME_MAX
 
 
 def key_of(workspace: str) -> str:
@@ -36,8 +37,10 @@ async def raise_version(database: Database, connection: AsyncConnection, workspa
 class WorkspaceRows:
     """The part of the Registry that is about workspaces."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, tool_name_max: int = TOOL_NAME_MAX) -> None:
+        """`tool_name_max` is the setting; rows written under another one have their new names when they are written again."""
         self._database = database
+        self._tool_name_max = tool_name_max
 
     async def ensure_workspace(self, workspace: str) -> str:
         written = select(workspaces.c.id).where(workspaces.c.key == key_of(workspace))

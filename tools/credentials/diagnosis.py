@@ -60,9 +60,11 @@ def refused(
     if both_failed:
         what += ", with the client secret as Basic header and in the form"
     if bad.error in _REJECTED or both_failed:
-        return CredentialRejected(
+        rejected = CredentialRejected(
             what, said=said, advice=_advice(bad, trail), retry_after_s=wait, upstream_status=answer.status
         )
+        rejected.reason = bad.error if bad.error in _REJECTED else None
+        return rejected
     if answer.status == 401:
         return CredentialRejected(
             what, said=said, advice=_ADVICE["invalid_client"], retry_after_s=wait, upstream_status=401
