@@ -97,6 +97,21 @@ class Settings(BaseModel):
     )
     tool_name_max: int = Field(default=48, ge=24, le=64, description="Longest tool name.")
     tools_page_size: int = Field(default=1000, ge=1, le=1000, description="Tools on one page of tools/list.")
+    fast_path: bool = Field(
+        default=True,
+        description="Answer plain tools/call and tools/list without the MCP SDK's per-request cost; the same answers.",
+    )
+    tool_mode: Literal["all", "search", "auto"] = Field(
+        default="all",
+        description="What tools/list shows: all tools; only pinned ones with find_tools and call_tool (search); or that beyond 60 tools or 15,000 tokens (auto).",
+    )
+    pinned_tools: tuple[str, ...] = Field(
+        default=(),
+        description="JSON list of tool names that a searched list shows all the same; * stands for anything.",
+    )
+    inline_secrets_over_mcp: bool = Field(
+        default=False, description="Let management tools take secrets as arguments, where they pass through a model."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Log lines on stderr.")
 
     @property
@@ -180,7 +195,7 @@ _JSON: TypeAdapter[Any] = TypeAdapter(Any)
 
 def _from_text(field: str, text: str) -> Any:
     """Lists are JSON; a plain word is a list of one, so that simple cases need no brackets."""
-    if field not in ("secret_paths_allow", "stdio_allow", "allowed_hosts", "allowed_origins"):
+    if field not in ("secret_paths_allow", "stdio_allow", "allowed_hosts", "allowed_origins", "pinned_tools"):
         return text
     if not text.lstrip().startswith(("[", "{")):
         return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -83,6 +83,8 @@ class View:
     """The tools that one kind of caller sees."""
 
     tools: tuple[Tool, ...]
+    pages: dict[object, tuple[bytes, str | None]] = field(default_factory=dict[object, tuple[bytes, str | None]])
+    """Ready-made pages of the list, by what else decides them; see `Toolbox.page_json`."""
 
     @cached_property
     def systems(self) -> list[tuple[str, str, int]]:

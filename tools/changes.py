@@ -13,7 +13,10 @@ def changes_of(before: Any, after: Any) -> list[dict[str, Any]]:
     """`{at, before, after}` rows, at most 50 and one that counts the rest. Lists of named objects are compared by name."""
     rows = list(_changes(before, after, ""))
     if len(rows) > MOST_CHANGES:
-        return [*rows[:MOST_CHANGES], {"at": "", "before": None, "after": f"and {len(rows) - MOST_CHANGES} more changes"}]
+        return [
+            *rows[:MOST_CHANGES],
+            {"at": "", "before": None, "after": f"and {len(rows) - MOST_CHANGES} more changes"},
+        ]
     return rows
 
 

@@ -1,21 +1,29 @@
-"""Everything a caller can call: his endpoint tools, `get_result`, and the management tools that he may use.
+"""Everything a caller can call: his endpoint tools, `get_result`, `find_tools`, `call_tool`, and the management tools he may use.
 
-The wires know only this: `page`, `call`, `schema_of`, `instructions`. Order is by name, so that lists are the same every time.
+The wires know only this: `page`, `call`, `schema_of`, `instructions`. Order is by name (pinned tools first where only those are
+listed), so that lists are the same every time.
 """
 
 import base64
 import binascii
 from collections.abc import Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import orjson
 
-from tools.admin import Admin
-from tools.admin_tools import READING, AdminTool
+from tools.admin_tools.admin_tool import AdminTool, Asking, Confirm, Desk
+from tools.admin_tools.endpoints import ENDPOINTS
+from tools.admin_tools.reading import READING
+from tools.admin_tools.refusal import RequestRefused, refusal
+from tools.admin_tools.testing import TESTING
+from tools.admin_tools.writing import WRITING
 from tools.callers import Caller
-from tools.catalog import Catalog, Catalogs
+from tools.catalog import Catalog, Catalogs, View
 from tools.descriptions import instructions_of
-from tools.errors import CallError, InvalidRequest, Issue, NotAllowed, RequestError
+from tools.errors import CallError, InvalidRequest, Issue, RequestError
+from tools.finding import CALL_TOOL, FIND_TOOLS, Finder, ToolMode, call_arguments, is_searched
 from tools.gateway import CallContext, Gateway, new_call_id, refused
 from tools.outcome import Block, Outcome, Trace
 from tools.reading_on import GET_RESULT, ReadingOn
@@ -24,24 +32,56 @@ _NO_CONTEXT = CallContext()
 
 
 class Toolbox:
-    """`page_size`: tools on one page of the list (most hosts read only the first)."""
+    """`page_size`: tools on one page of the list (most hosts read only the first).
+
+    `tool_mode`: `all` lists every tool; `search` lists the pinned ones and `find_tools`, `call_tool`; `auto` is `search` for
+    callers who see more than 60 tools or 15,000 tokens of them. `pinned` are tool names, `*` standing for anything.
+    """
 
     def __init__(
-        self, catalogs: Catalogs, gateway: Gateway, admin: Admin, reading_on: ReadingOn, *, page_size: int = 1000
+        self,
+        catalogs: Catalogs,
+        gateway: Gateway,
+        desk: Desk,
+        reading_on: ReadingOn,
+        *,
+        page_size: int = 1000,
+        tool_mode: ToolMode = "all",
+        pinned: tuple[str, ...] = (),
     ) -> None:
-        self._catalogs, self._gateway, self._admin, self._reading_on = catalogs, gateway, admin, reading_on
-        self._page_size = page_size
-        self._admin_tools: dict[str, AdminTool] = {tool.name: tool for tool in READING}
+        self._catalogs, self._gateway, self._desk, self._reading_on = catalogs, gateway, desk, reading_on
+        self._page_size, self._pinned = page_size, pinned
+        self._mode: ToolMode = tool_mode
+        self._finder = Finder()
+        self._admin_tools: dict[str, AdminTool] = {
+            tool.name: tool for tool in (*READING, *TESTING, *WRITING, *ENDPOINTS)
+        }
 
     async def call(
-        self, caller: Caller, name: str, arguments: Mapping[str, Any] | None, context: CallContext = _NO_CONTEXT
+        self,
+        caller: Caller,
+        name: str,
+        arguments: Mapping[str, Any] | None,
+        context: CallContext = _NO_CONTEXT,
+        confirm: Confirm | None = None,
     ) -> Outcome:
-        """Calls any tool; every failure is an outcome."""
-        if name == "get_result":
-            return await self._reading_on.get_result(caller, arguments)
+        """Calls any tool; every failure is an outcome. `confirm` asks the user; what it raises that is no GatewayError goes through."""
+        match name:
+            case "get_result":
+                return await self._reading_on.get_result(caller, arguments)
+            case "find_tools":
+                return await self._find(caller, arguments or {})
+            case "call_tool":
+                try:
+                    inner, given = call_arguments(arguments or {})
+                except CallError as e:
+                    return refused(new_call_id(), name, e)
+                return await self.call(caller, inner, given, context, confirm)
+            case _:
+                pass
         admin_tool = self._admin_tools.get(name)
         if admin_tool is not None and caller.may(admin_tool.permission):
-            return await self._manage(admin_tool, caller, arguments or {})
+            return await self._manage(admin_tool, Asking(caller, confirm, arguments or {}))
         return await self._gateway.call(caller, name, arguments, context)
 
     async def page(self, caller: Caller, cursor: str | None) -> tuple[list[dict[str, Any]], str | None]:
@@ -49,19 +89,50 @@ class Toolbox:
         catalog = await self._catalogs.get(caller.workspace)
         return page_of(self.entries(catalog, caller), cursor, self._page_size)
 
+    async def page_json(self, caller: Caller, cursor: str | None) -> tuple[bytes, str | None] | None:
+        """`page` as a ready-made JSON array, made once per catalog version, kind of caller and cursor; None for a bad cursor."""
+        catalog = self._catalogs.peek(caller.workspace) or await self._catalogs.get(caller.workspace)
+        pages = catalog.view(caller).pages
+        key = (caller.permissions, cursor)
+        page = pages.get(key)
+        if page is None:
+            try:
+                entries, following = page_of(self.entries(catalog, caller), cursor, self._page_size)
+            except InvalidRequest:
+                return None
+            page = (orjson.dumps(entries), following)
+            if len(pages) < 100:
+                pages[key] = page
+        return page
+
+    async def is_endpoint_tool(self, caller: Caller, name: str) -> bool:
+        """Whether `name` is an endpoint of the catalog, so that a call of it needs nothing but the gateway."""
+        catalog = self._catalogs.peek(caller.workspace) or await self._catalogs.get(caller.workspace)
+        return name in catalog.tools
+
     def entries(self, catalog: Catalog, caller: Caller) -> list[tuple[str, dict[str, Any]]]:
-        """(name, entry) of every tool the caller sees, by name."""
+        """(order, entry) of every listed tool: by name, in search mode pinned tools first."""
         view = catalog.view(caller)
-        rows = [(t.name, t.entry) for t in view.tools]
+        searched = is_searched(self._mode, view)
+        own = [(t.name, t.entry) for t in self._admin_tools.values() if caller.may(t.permission)]
         if view.tools:
-            rows.append((GET_RESULT["name"], GET_RESULT))
-        rows += [(t.name, t.entry) for t in self._admin_tools.values() if caller.may(t.permission)]
-        return sorted(rows, key=lambda row: row[0])
+            own.append(("get_result", GET_RESULT))
+        if searched:
+            pinned = [(f"!{t.name}", t.entry) for t in view.tools if self._is_pinned(t.name)]
+            own += [("find_tools", FIND_TOOLS), ("call_tool", CALL_TOOL)]
+            return sorted([*pinned, *own], key=lambda row: row[0])
+        if view.tools and (caller.may("Integration.update") or caller.may("Integration.create")):
+            own.append(("call_tool", CALL_TOOL))  # who makes tools can call them before his host lists again
+        return sorted([*((t.name, t.entry) for t in view.tools), *own], key=lambda row: row[0])
+
+    def _is_pinned(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self._pinned)
 
     def schema_of(self, caller: Caller | None, name: str) -> Mapping[str, Any] | None:
         """The published input schema, without waiting: what the SDK checks mirrored headers against."""
-        if name == "get_result":
-            return GET_RESULT["inputSchema"]
+        for entry in (GET_RESULT, FIND_TOOLS, CALL_TOOL):
+            if name == entry["name"]:
+                return entry["inputSchema"]
         if (admin_tool := self._admin_tools.get(name)) is not None:
             return admin_tool.entry["inputSchema"]
         catalog = self._catalogs.peek(caller.workspace) if caller is not None else None
@@ -71,19 +142,41 @@ class Toolbox:
     async def instructions(self, caller: Caller) -> str:
         """What the server tells a model at the start (agents.md 2)."""
         catalog = await self._catalogs.get(caller.workspace)
-        return instructions_of(catalog.view(caller).systems, manager=False)
+        return instructions_of(catalog.view(caller).systems, manager=caller.may("Integration.update"))
 
-    async def _manage(self, tool: AdminTool, caller: Caller, arguments: Mapping[str, Any]) -> Outcome:
+    async def _manage(self, tool: AdminTool, asking: Asking) -> Outcome:
         call_id = new_call_id()
+        given = {name: value for name, value in asking.given.items() if name not in tool.ignored}
         try:
-            prepared = tool.arguments.prepare(arguments)
-            found = await tool.run(self._admin, caller, prepared.values)
+            prepared = tool.arguments.prepare(given)
+            found = await tool.run(self._desk, replace(asking, given=given), prepared.values)
         except CallError as e:
             return refused(call_id, tool.name, e)
         except RequestError as e:
-            return refused(call_id, tool.name, NotAllowed(e.message))
-        text = orjson.dumps(found).decode()
-        return Outcome(call_id, tool.name, text, (Block("text", text),), 0.0, Trace(), structured=found)
+            return _not_done(call_id, tool.name, refusal(e))
+        return _structured(call_id, tool.name, found)
+
+    async def _find(self, caller: Caller, arguments: Mapping[str, Any]) -> Outcome:
+        call_id = new_call_id()
+        try:
+            catalog = await self._catalogs.get(caller.workspace)
+            view: View = catalog.view(caller)
+            return _structured(call_id, "find_tools", self._finder.find(view, arguments))
+        except CallError as e:
+            return refused(call_id, "find_tools", e)
+        except RequestError as e:
+            return _not_done(call_id, "find_tools", refusal(e))
+
+
+def _structured(call_id: str, name: str, found: dict[str, Any]) -> Outcome:
+    """Structured content and exactly the same as text (agents.md, "structuredContent policy")."""
+    text = orjson.dumps(found).decode()
+    return Outcome(call_id, name, text, (Block("text", text),), 0.0, Trace(), structured=found)
+
+
+def _not_done(call_id: str, name: str, error: RequestRefused) -> Outcome:
+    text = f"{error.message} [{error.full_code}]"
+    return Outcome(call_id, name, text, (Block("text", text),), 0.0, Trace(), error)
 
 
 def page_of(
@@ -93,7 +186,7 @@ def page_of(
     start = 0
     if cursor is not None:
         after = _decode(cursor)
-        start = next((i for i, (name, _) in enumerate(rows) if name > after), len(rows))
+        start = next((i for i, (order, _) in enumerate(rows) if order > after), len(rows))
     page = rows[start : start + size]
     more = start + size < len(rows)
     return [entry for _, entry in page], _encode(page[-1][0]) if more and page else None

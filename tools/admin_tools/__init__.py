@@ -1,0 +1,1 @@
+"""The management operations as MCP tools (agents.md, "Management tools"): one function of `Admin` each, by noun."""
