@@ -217,6 +217,22 @@ class PublishedKey(Model):
     hold: bool = False
 
 
+class UpstreamTools(Model):
+    """What the registry keeps of an MCP upstream, so that lists never wait for it. `tools` are as the upstream describes them,
+    without those that no host could take; `source` is where they were read from.
+
+    `pins` is each tool's digest when it was first seen; `changed` are those that look different now; `left_out` says what and why.
+    """
+
+    tools: tuple[dict[str, Any], ...] = ()
+    pins: dict[str, str] = Field(default_factory=dict[str, str])
+    changed: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    server: str = ""
+    protocol_version: str = ""
+    source: str = ""
+
+
 class Integration(IntegrationFields):
     """A row of the registry: the whole of one integration at one `version` (its ETag)."""
 
@@ -232,6 +248,7 @@ class Integration(IntegrationFields):
     published_keys: tuple[PublishedKey, ...] = ()
     last_tested_at: datetime | None = None
     last_test_status: str | None = None
+    upstream_tools: UpstreamTools | None = None
 
 
 class IntegrationResponse(IntegrationFields):

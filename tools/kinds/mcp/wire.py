@@ -1,0 +1,82 @@
+"""MCP messages over HTTP through the one door to the network: signed one by one, statuses told as the errors they mean."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from tools.answers import media_type, status_error
+from tools.errors import CallError, InvalidResponse, RedirectRefused, UpstreamUnreachable
+from tools.exchange import Answer, ConnectFailed, ConnectionLost, Request, Stream, Wire
+from tools.kinds.mcp.rpc import LinkLost
+from tools.signing import CallSigner
+from tools.upstream import Upstream, retry_after_s
+
+ERROR_BYTES = 64 * 1024
+JSON_TYPE = "application/json"
+EVENTS_TYPE = "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpTarget:
+    """Where one upstream is and how to speak to it. `signer` signs what belongs to no call (handshake, lists)."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    pool: str
+    signer: CallSigner
+    upstream: Upstream
+    max_bytes: int
+
+    @asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        url: str,
+        headers: tuple[tuple[str, str], ...],
+        body: bytes | None,
+        signer: CallSigner | None,
+    ) -> AsyncGenerator[Stream, None]:
+        """One exchange. Raises LinkLost where the connection broke, CallErrors of `Upstream.stream`."""
+        wire = Wire()
+        own = {name.lower() for name, _ in headers}
+        everything = (*headers, *(h for h in self.headers if h[0].lower() not in own), ("Accept-Encoding", "identity"))
+        request = Request(method, url, everything, body)
+        try:
+            stream = self.upstream.stream(request, pool=self.pool, signer=signer or self.signer, wire=wire)
+            async with stream as opened:
+                yield opened
+        except ConnectFailed as e:
+            raise UpstreamUnreachable("can't be reached: no connection could be made", detail=str(e)) from e
+        except ConnectionLost as e:
+            raise LinkLost(f"the connection was lost ({e})", sent=wire.sent) from e
+
+
+async def refusal_of(stream: Stream, url: str) -> tuple[CallError, bytes]:
+    """The error that a status other than 2xx means, and its body, which may hold a JSON-RPC error."""
+    try:
+        async with asyncio.timeout(5):
+            body = await stream.read(ERROR_BYTES)
+    except (CallError, ConnectionLost, TimeoutError):
+        body = b""
+    answer = Answer(stream.status, stream.headers, body, url)
+    if 300 <= stream.status < 400:
+        return RedirectRefused(f"the answer is a redirect ({stream.status})", upstream_status=stream.status), b""
+    found = status_error(
+        answer,
+        Request("POST", url),
+        idempotent=False,
+        unsure_before=False,
+        retry_after_s=retry_after_s(stream.headers, time.time()),
+    )
+    return found or InvalidResponse(f"its answer has the status {stream.status}, which MCP doesn't use here"), body
+
+
+def is_json(stream: Stream) -> bool:
+    media, _ = media_type(stream.headers.get("content-type", ""))
+    return media == JSON_TYPE or media.endswith("+json")
+
+
+def is_events(stream: Stream) -> bool:
+    return media_type(stream.headers.get("content-type", ""))[0] == EVENTS_TYPE
