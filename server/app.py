@@ -21,11 +21,13 @@ from server.settings import Settings
 from server.store.call_keys import SqlCallKeys
 from server.store.database import Database, open_database
 from server.store.keys import SqlKeyStore
+from server.store.pins import SqlPins
 from server.store.registry import SqlRegistry
 from server.store.results import SqlResultStore
 from tools.address_guard import NetworkPolicy
 from tools.admin import Admin, AdminRules
 from tools.admin_tools.admin_tool import Desk
+from tools.auth_admin import AuthAdmin
 from tools.callers import Caller
 from tools.catalog import Catalogs
 from tools.checks import CheckRules
@@ -61,6 +63,7 @@ class App:
     catalogs: Catalogs
     gateway: Gateway
     admin: Admin
+    auth_admin: AuthAdmin
     writer: Writer
     toolbox: Toolbox
     announcements: Announcements
@@ -125,7 +128,7 @@ def _assemble(
     secrets = _secret_store(settings, database, ring)
     upstream = Upstream(network, engine=AiohttpEngine(network, user_agent=f"integrations-mcp/{VERSION}"))
     reader = SecretReader(secrets)
-    tokens = TokenCache()
+    tokens = TokenCache(pins=SqlPins(database))
 
     def parts_of(integration: Integration) -> CredentialParts:
         return CredentialParts(
@@ -166,6 +169,9 @@ def _assemble(
     rules = AdminRules(settings.tool_name_max, settings.test_requires)
     health = HealthProbe(upstream, reader, parts_of)
     admin = Admin(registry, catalogs, writer, gateway, health, rules, make_tools)
+    auth_admin = AuthAdmin(
+        admin, registry, writer, parts_of, prefix=settings.secret_prefix, public_url=settings.public_url
+    )
     toolbox = Toolbox(
         catalogs,
         gateway,
@@ -176,7 +182,20 @@ def _assemble(
         pinned=settings.pinned_tools,
     )
     keys = Keys(key_store)
-    app = App(settings, registry, secrets, keys, key_store, catalogs, gateway, admin, writer, toolbox, Announcements())
+    app = App(
+        settings,
+        registry,
+        secrets,
+        keys,
+        key_store,
+        catalogs,
+        gateway,
+        admin,
+        auth_admin,
+        writer,
+        toolbox,
+        Announcements(),
+    )
     return app, [tokens.aclose, upstream.aclose, keys.write_used]
 
 
@@ -221,6 +240,7 @@ async def _keep_house(app: App, results: SqlResultStore, call_keys: SqlCallKeys)
     while True:
         try:
             await app.keys.write_used()
+            await app.auth_admin.advance_keys()
             await app.writer.sweep()
             await results.forget_expired(datetime.now(UTC))
             await call_keys.forget_expired(datetime.now(UTC))

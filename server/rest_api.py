@@ -13,6 +13,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.app import App
+from server.jwks_routes import add_jwks
 from server.openapi import document
 from server.refusals import refusal, refused
 from server.rest.answering import Door
@@ -28,6 +29,7 @@ def rest_app(app: App) -> ASGIApp:
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     door = Door(app)
     add_integrations(api, app.admin, door)
+    add_jwks(api, app, door)
     described = document(api.routes)
 
     async def openapi() -> Response:

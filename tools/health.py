@@ -13,6 +13,7 @@ from typing import Any, Literal
 from tools.credentials import Credential
 from tools.credentials.reader import SecretReader
 from tools.credentials.types import TYPES, CredentialParts
+from tools.credentials.xray import xray
 from tools.errors import (
     AddressRefused,
     CallError,
@@ -36,13 +37,14 @@ Status = Literal["healthy", "auth_failed", "unreachable", "timeout", "ssl_error"
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What one probe found. `auth`: ok | failed | not_checked | none."""
+    """What one probe found. `auth`: ok | failed | not_checked | none; `credential`: the way to it, in a fresh probe."""
 
     status: Status
     auth: str
     latency_ms: float | None
     message: str
     checked_at: datetime
+    credential: dict[str, object] | None = None
 
 
 class HealthProbe:
@@ -89,11 +91,18 @@ class HealthProbe:
         known = self._known.get(key)
         if known is not None and not fresh and self._clock() - known[0] < CACHED_S:
             return known[1]
-        health = await self._probe(integration)
+        credential = await self._walk(integration) if fresh else None
+        health = replace(await self._probe(integration), credential=credential)
         if len(self._known) > 20_000:
             self._known.clear()
         self._known[key] = (self._clock(), health)
         return health
+
+    async def _walk(self, integration: Integration) -> dict[str, object] | None:
+        """The way to a new credential: nothing that was kept or remembered counts (rules B6)."""
+        parts = self._parts_of(integration)
+        parts.tokens.drop(parts.workspace, parts.integration_id)
+        return None if integration.auth is None else await xray(integration.auth, parts)
 
     async def _probe(self, integration: Integration) -> Health:
         started = self._clock()
@@ -184,6 +193,7 @@ def report(integrations: Sequence[Integration], results: Sequence[Health], at: d
                 "latency_ms": r.latency_ms,
                 "message": r.message,
                 "checked_at": r.checked_at.isoformat(),
+                **({"credential": r.credential} if r.credential is not None else {}),
             }
             for i, r in zip(integrations, results, strict=True)
         ],
