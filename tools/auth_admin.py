@@ -193,4 +193,4 @@ def _after(written: Written | None) -> Integration:
 
 
 def _refused(message: str) -> InvalidRequest:
-    return InvalidRequest([Issue(("body",), message)])
+    return InvalidRequest([Issue(("body", "auth"), message)])

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from server.cli import calling, demo, keys, loading, secrets, serving
+from server.cli import auth, calling, demo, keys, loading, secrets, serving
 from server.settings import SettingsError
 from tools.errors import GatewayError, InvalidRequest
 
@@ -21,6 +21,7 @@ app.command("stdio")(serving.stdio_command)
 app.command("demo")(demo.demo_command)
 app.add_typer(keys.app, name="keys")
 app.add_typer(secrets.app, name="secrets")
+app.add_typer(auth.app, name="auth")
 app.command("call")(calling.call_command)
 app.command("tools")(calling.tools_command)
 app.command("load")(loading.load_command)
