@@ -14,12 +14,14 @@ from mcp.server import Server
 
 from server.announcements import Announcements
 from server.auth import Keys
+from server.calls import HistoryRules, WrittenBehind
 from server.mcp_app import make_server
 from server.secret_stores import keyring
 from server.secret_stores.local import LocalSecretStore
 from server.settings import Settings
 from server.store.call_keys import SqlCallKeys
 from server.store.database import Database, open_database
+from server.store.history import SqlHistory
 from server.store.keys import SqlKeyStore
 from server.store.pins import SqlPins
 from server.store.registry import SqlRegistry
@@ -67,6 +69,7 @@ class App:
     writer: Writer
     toolbox: Toolbox
     announcements: Announcements
+    history: WrittenBehind
 
     def mcp_server(self, local: Caller | None, *, announces: bool) -> Server[Any]:
         return make_server(self.toolbox, self.announcements, local, VERSION, announces=announces)
@@ -108,6 +111,7 @@ async def open_app(
                     "housekeeping",
                     partial(_keep_house, app, SqlResultStore(database, ring), SqlCallKeys(database)),
                 )
+                tasks.start_soon(_watch, "history", app.history.run)
                 try:
                     yield app
                 except Exception as e:  # noqa: BLE001 - raised below as it is: the task group would wrap it
@@ -149,14 +153,16 @@ def _assemble(
 
     catalogs = Catalogs(registry, make_tools)
     results = SqlResultStore(database, ring)
+    history = WrittenBehind(SqlHistory(database), HistoryRules(settings.history_days, settings.audit_days))
     gateway = Gateway(
         catalogs,
         upstream,
         reader,
         results,
-        GatewayRules(result_budget=settings.result_budget),
+        GatewayRules(result_budget=settings.result_budget, record_arguments=settings.record_arguments),
         SqlCallKeys(database),
         log_fault=_log_fault,
+        record=history.call,
     )
     writer = Writer(
         registry,
@@ -168,7 +174,7 @@ def _assemble(
     )
     rules = AdminRules(settings.tool_name_max, settings.test_requires)
     health = HealthProbe(upstream, reader, parts_of)
-    admin = Admin(registry, catalogs, writer, gateway, health, rules, make_tools)
+    admin = Admin(registry, catalogs, writer, gateway, health, rules, make_tools, history)
     auth_admin = AuthAdmin(
         admin, registry, writer, parts_of, prefix=settings.secret_prefix, public_url=settings.public_url
     )
@@ -195,8 +201,9 @@ def _assemble(
         writer,
         toolbox,
         Announcements(),
+        history,
     )
-    return app, [tokens.aclose, upstream.aclose, keys.write_used]
+    return app, [tokens.aclose, upstream.aclose, keys.write_used, history.close]
 
 
 def _secret_store(settings: Settings, database: Database, ring: keyring.Keyring) -> SecretStore:

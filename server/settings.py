@@ -95,6 +95,11 @@ class Settings(BaseModel):
         ge=0,
         description="Characters of a result before it is cut; 0 never cuts (endpoints' own limits hold).",
     )
+    history_days: int = Field(default=30, ge=0, le=3650, description="How long calls are kept; 0 keeps none.")
+    audit_days: int = Field(default=365, ge=1, le=3650, description="How long management changes are kept.")
+    record_arguments: bool = Field(
+        default=False, description="Keep the arguments of calls in the history, with secrets masked."
+    )
     tool_name_max: int = Field(default=48, ge=24, le=64, description="Longest tool name.")
     tools_page_size: int = Field(default=1000, ge=1, le=1000, description="Tools on one page of tools/list.")
     fast_path: bool = Field(

@@ -4,16 +4,19 @@ Every function takes the caller first, checks his permission and his narrowing, 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from tools.bindings import mask_headers
 from tools.callers import Caller, Permission
 from tools.catalog import Catalogs
+from tools.changes import changes_of
 from tools.errors import Forbidden, InvalidArguments, InvalidRequest, Issue, NameTaken, NotFound
 from tools.gateway import CallContext, Gateway, new_call_id
 from tools.health import HealthProbe, report
+from tools.history import Action, AuditQuery, AuditRecord, CallQuery, CallRecord, History, Kind, change_record
+from tools.json_value import plain
 from tools.models import (
     CreateIntegrationRequest,
     EndpointConfig,
@@ -26,6 +29,7 @@ from tools.naming import nearest, tool_name
 from tools.outcome import Outcome
 from tools.preview import patched, preview
 from tools.registry import ListQuery, Registry, SortField
+from tools.secrets import MASK
 from tools.tool import Tool
 from tools.writing import Writer, Written
 
@@ -52,10 +56,12 @@ class Admin:
         health: HealthProbe,
         rules: AdminRules,
         make_tools: Callable[[Integration], Sequence[Tool]],
+        history: History,
     ) -> None:
         self._registry, self._catalogs, self._writer = registry, catalogs, writer
         self._gateway, self._health, self._rules = gateway, health, rules
         self._make_tools = make_tools
+        self._history = history
 
     # ------------------------------------------------------------------ reading
 
@@ -141,7 +147,7 @@ class Admin:
         _require(caller, "Integration.create")
         _require_whole(caller)
         if not validate_only:
-            return await self._writer.create(caller, request)
+            return self._audited(caller, "integration.create", await self._writer.create(caller, request))
         if any(i.name == request.name for i in (await self._registry.load(caller.workspace))[1]):
             raise NameTaken(f"there is an integration named {request.name} already; update it or choose another name")
         return Written(None, (await self._writer.draft_create(caller, request)).integration)
@@ -159,7 +165,8 @@ class Admin:
         _require(caller, "Integration.update")
         current = await self._find_whole(caller, ref)
         if not validate_only:
-            return await self._writer.update(caller, ref, request, if_match)
+            written = await self._writer.update(caller, ref, request, if_match)
+            return self._audited(caller, "integration.update", written)
         fields = request(current) if callable(request) else request
         draft = await self._writer.draft_update(caller, current, fields)
         return Written(current, draft.integration, draft.rebound)
@@ -167,7 +174,48 @@ class Admin:
     async def delete(self, caller: Caller, ref: str, if_match: int | None = None) -> Integration:
         _require(caller, "Integration.delete")
         await self._find_whole(caller, ref)
-        return await self._writer.delete(caller, ref, if_match)
+        gone = await self._writer.delete(caller, ref, if_match)
+        changes = changes_of(_audit_view(gone), None)
+        self._history.change(
+            change_record(caller, datetime.now(UTC), "integration.delete", "integration", gone.id, gone.name, changes)
+        )
+        return gone
+
+    def _audited(self, caller: Caller, action: Action, written: Written) -> Written:
+        before, after = written.before, written.after
+        changes = changes_of(_audit_view(before) if before else None, _audit_view(after))
+        changes += [{"at": f"secret {path}", "before": MASK, "after": MASK} for path in _new_values(before, after)]
+        now = datetime.now(UTC)
+        self._history.change(change_record(caller, now, action, "integration", after.id, after.name, changes))
+        if written.rebound:
+            rebound = [
+                {"at": path, "before": _origins(before, path), "after": _origins(after, path)}
+                for path in written.rebound
+            ]
+            row = change_record(caller, now, "secret_rebound", "integration", after.id, after.name, rebound)
+            self._history.change(row)
+        return written
+
+    # ------------------------------------------------------------------ history
+
+    async def calls(self, caller: Caller, query: CallQuery) -> Sequence[CallRecord]:
+        """Newest first; of a narrowed caller's own integrations and tools only (rules H4)."""
+        _require(caller, "Integration.view")
+        return await self._history.calls(
+            caller.workspace, replace(query, integrations=caller.integrations, tools=caller.tools)
+        )
+
+    async def audit(
+        self, caller: Caller, *, limit: int = 20, before: int | None = None, target: str | None = None
+    ) -> Sequence[AuditRecord]:
+        """Newest first. Changes of keys need ApiKey.view, those of shared secrets Secret.write; a key that is narrowed to tools
+        sees none, since a change shows the whole integration."""
+        _require(caller, "Integration.view")
+        kinds: set[Kind] = set() if caller.tools is not None else {"integration"}
+        if caller.tools is None and caller.integrations is None:
+            kinds |= {kind for kind, needed in _AUDIT_NEEDS.items() if caller.may(needed)}
+        query = AuditQuery(frozenset(kinds), limit, before, target, caller.integrations)
+        return await self._history.changes(caller.workspace, query)
 
     # ------------------------------------------------------------------ testing
 
@@ -263,6 +311,32 @@ class Admin:
             return caller.integrations
         catalog = await self._catalogs.get(caller.workspace)
         return frozenset(i.id for i in catalog.integrations if self._sees(caller, i))
+
+
+_AUDIT_NEEDS: dict[Kind, Permission] = {"api_key": "ApiKey.view", "secret": "Secret.write"}
+
+
+def _audit_view(integration: Integration) -> dict[str, Any]:
+    """The whole integration without secrets."""
+    shown = plain(integration.model_copy(update={"bindings": {}, "updated_at": integration.created_at, "version": 0}))
+    for headers in (shown, *shown["endpoints"]):
+        for name in ("headers", "mcp_headers", "mcp_env"):
+            if headers.get(name):
+                headers[name] = mask_headers(headers[name])
+    return shown
+
+
+def _new_values(before: Integration | None, after: Integration) -> list[str]:
+    """Paths whose value was written with this change."""
+    old = before.bindings if before else {}
+    return [
+        path for path, b in after.bindings.items() if b.owned and (path not in old or old[path].version != b.version)
+    ]
+
+
+def _origins(integration: Integration | None, path: str) -> list[str]:
+    binding = integration.bindings.get(path) if integration else None
+    return list(binding.origins) if binding else []
 
 
 def parse_sort(sort_by: str | None) -> tuple[SortField, bool]:

@@ -12,7 +12,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ from tools.errors import (
     RegistryUnavailable,
     StorageUnavailable,
 )
+from tools.history import CallRecord, call_record
 from tools.idempotency import CallKeys, KeyUse
 from tools.masking import NOTHING_TO_HIDE, Masker
 from tools.outcome import Block, Outcome, Trace
@@ -57,14 +58,15 @@ class CallContext:
 
 @dataclass(frozen=True, slots=True)
 class GatewayRules:
-    """Settings on the path of a call. `result_budget` in characters; 0 never cuts."""
+    """Settings on the path of a call. `result_budget` in characters; 0 never cuts. `record_arguments`: history keeps them."""
 
     result_budget: int = 40_000
+    record_arguments: bool = False
     max_response_bytes: int = 10 * 1024 * 1024
 
 
 class Gateway:
-    """Runs calls. `log_fault` is told the exceptions that are faults of ours, with the call's id."""
+    """Runs calls. `log_fault` is told the exceptions that are faults of ours, with the call's id; `record` how each call ended."""
 
     def __init__(
         self,
@@ -76,10 +78,12 @@ class Gateway:
         call_keys: CallKeys,
         *,
         log_fault: Callable[[str, BaseException], None],
+        record: Callable[[CallRecord], None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._catalogs, self._upstream, self._reader, self._results = catalogs, upstream, reader, results
         self.rules, self._call_keys, self._log_fault, self._now = rules, call_keys, log_fault, now
+        self._record = record
 
     async def call(
         self, caller: Caller, name: str, arguments: Mapping[str, Any] | None, context: CallContext = CallContext()
@@ -90,10 +94,10 @@ class Gateway:
             catalog = self._catalogs.peek(caller.workspace) or await self._catalogs.get(caller.workspace)
             tool = catalog.find(caller, name)
         except CallError as e:
-            return refused(call_id, name, e)
+            return self._recorded(caller, refused(call_id, name, e), None, arguments)
         except StorageUnavailable as e:
             self._log_fault(call_id, e)
-            return refused(call_id, name, RegistryUnavailable(e.message))
+            return self._recorded(caller, refused(call_id, name, RegistryUnavailable(e.message)), None, arguments)
         return await self.run(caller, catalog, tool, arguments or {}, context, call_id)
 
     async def run(
@@ -105,9 +109,39 @@ class Gateway:
         context: CallContext,
         call_id: str,
     ) -> Outcome:
-        """Runs a tool that the caller may call."""
-        started = time.monotonic()
-        trace = Trace()
+        """Runs a tool that the caller may call, and records it: also when the caller goes away meanwhile."""
+        trace, started = Trace(), time.monotonic()
+        try:
+            outcome = await self._run(caller, catalog, tool, arguments, context, call_id, trace, started)
+        except BaseException:
+            unseen = Outcome(call_id, tool.name, "", (), elapsed_ms(started), trace, Internal("cancelled"))
+            self._record(replace(self._row(caller, unseen, tool.integration.id, arguments), error_code="cancelled"))
+            raise
+        return self._recorded(caller, outcome, tool.integration.id, arguments)
+
+    def _recorded(
+        self, caller: Caller, outcome: Outcome, integration: str | None, arguments: Mapping[str, Any] | None
+    ) -> Outcome:
+        self._record(self._row(caller, outcome, integration, arguments))
+        return outcome
+
+    def _row(
+        self, caller: Caller, outcome: Outcome, integration: str | None, arguments: Mapping[str, Any] | None
+    ) -> CallRecord:
+        kept = (outcome.trace.arguments or arguments) if self.rules.record_arguments else None
+        return call_record(caller, outcome, integration, self._now(), kept)
+
+    async def _run(
+        self,
+        caller: Caller,
+        catalog: Catalog,
+        tool: Tool,
+        arguments: Mapping[str, Any],
+        context: CallContext,
+        call_id: str,
+        trace: Trace,
+        started: float,
+    ) -> Outcome:
         signer: CallSigner | None = None
         try:
             signer = CallSigner(

@@ -13,8 +13,10 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     Table,
@@ -43,6 +45,8 @@ class Instant(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+NUMBER = BigInteger().with_variant(Integer, "sqlite")
+"""A row number that the database gives: SQLite does so only for its own INTEGER."""
 KEY = Text().with_variant(Text(collation="C"), "postgresql")
 
 metadata = MetaData()
@@ -176,3 +180,41 @@ secret_values = Table(
     Column("sealed", LargeBinary, nullable=False),  # nonce and ciphertext, never in clear
     Column("created_at", Instant, nullable=False),
 )
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("seq", NUMBER, primary_key=True, autoincrement=True),
+    Column("at", Instant, nullable=False),
+    Column("workspace", KEY, nullable=False),  # in lower case; no foreign key: history outlives what it tells of
+    Column("caller", KEY, nullable=False),
+    Column("caller_kind", KEY, nullable=False),
+    Column("call_id", KEY, nullable=False),
+    Column("tool", KEY, nullable=False),
+    Column("integration", KEY),
+    Column("status", Integer),
+    Column("error_code", KEY),
+    Column("ms", Float, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("arguments", Text),  # JSON object; null unless the operator opted in
+)
+Index("calls_newest", calls.c.workspace, calls.c.seq)
+Index("calls_oldest", calls.c.at)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", NUMBER, primary_key=True, autoincrement=True),
+    Column("at", Instant, nullable=False),
+    Column("workspace", KEY, nullable=False),
+    Column("caller", KEY, nullable=False),
+    Column("caller_kind", KEY, nullable=False),
+    Column("action", KEY, nullable=False),
+    Column("kind", KEY, nullable=False),
+    Column("target", KEY, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("changes", Text, nullable=False),  # JSON array
+)
+Index("audit_newest", audit.c.workspace, audit.c.seq)
+Index("audit_oldest", audit.c.at)

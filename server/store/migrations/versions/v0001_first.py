@@ -12,6 +12,7 @@ depends_on = None
 def upgrade() -> None:
     key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
     instant = sa.DateTime(timezone=True)
+    number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
     counters = op.create_table(
         "counters",
@@ -111,6 +112,42 @@ def upgrade() -> None:
         sa.Column("sealed", sa.LargeBinary, nullable=False),
         sa.Column("created_at", instant, nullable=False),
     )
+
+    op.create_table(
+        "calls",
+        sa.Column("seq", number, primary_key=True, autoincrement=True),
+        sa.Column("at", instant, nullable=False),
+        sa.Column("workspace", key, nullable=False),
+        sa.Column("caller", key, nullable=False),
+        sa.Column("caller_kind", key, nullable=False),
+        sa.Column("call_id", key, nullable=False),
+        sa.Column("tool", key, nullable=False),
+        sa.Column("integration", key),
+        sa.Column("status", sa.Integer),
+        sa.Column("error_code", key),
+        sa.Column("ms", sa.Float, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("bytes", sa.BigInteger, nullable=False),
+        sa.Column("arguments", sa.Text),
+    )
+    op.create_index("calls_newest", "calls", ["workspace", "seq"])
+    op.create_index("calls_oldest", "calls", ["at"])
+
+    op.create_table(
+        "audit",
+        sa.Column("seq", number, primary_key=True, autoincrement=True),
+        sa.Column("at", instant, nullable=False),
+        sa.Column("workspace", key, nullable=False),
+        sa.Column("caller", key, nullable=False),
+        sa.Column("caller_kind", key, nullable=False),
+        sa.Column("action", key, nullable=False),
+        sa.Column("kind", key, nullable=False),
+        sa.Column("target", key, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("changes", sa.Text, nullable=False),
+    )
+    op.create_index("audit_newest", "audit", ["workspace", "seq"])
+    op.create_index("audit_oldest", "audit", ["at"])
 
 
 def downgrade() -> None:
