@@ -14,6 +14,7 @@ from mcp.server.models import InitializationOptions
 from mcp.shared.exceptions import MCPError
 
 from server.announcements import Announcements
+from server.confirming import Confirmation, ConfirmationNeeded
 from server.wire import LIST_TTL_MS, call_result
 from tools.callers import Caller
 from tools.errors import InvalidRequest
@@ -88,7 +89,11 @@ def make_server(
             idempotency_key=_idempotency_key(ctx.meta),
             progress=progress,
         )
-        return call_result(await toolbox.call(caller_of(ctx), params.name, params.arguments, context))
+        try:
+            confirm = Confirmation(ctx, params)
+            return call_result(await toolbox.call(caller_of(ctx), params.name, params.arguments, context, confirm))
+        except ConfirmationNeeded as e:
+            return e.result
 
     async def listen(
         ctx: ServerRequestContext[Any, Any], params: types.SubscriptionsListenRequestParams
