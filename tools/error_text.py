@@ -28,6 +28,7 @@ from tools.errors import (
     ShapingFailed,
     TooManyCalls,
     UnknownTool,
+    UpstreamRefused,
     UpstreamStatus,
     UpstreamTimeout,
     UpstreamUnavailable,
@@ -129,6 +130,10 @@ def _sentences(error: CallError, s: Situation) -> str:
             return (
                 "Not sent: the gateway can't read its own registry at the moment. Your arguments are fine. The same call can be "
                 "repeated in a minute; if it goes on, tell the user."
+            )
+        case UpstreamRefused():
+            return (
+                f"The {server} {error.message}{_words(error)}. Read its words and correct the arguments; the same call will fail again."
             )
         case RedirectRefused() | ResponseTooLarge() | InvalidResponse() | ShapingFailed():
             return _unusable_answer(error, s)

@@ -9,7 +9,7 @@
     `-- CallError                    a tool call ended without the answer (told to a model by error_text)
         |-- not sent:   InvalidArguments, UnknownTool, NotAllowed, AddressRefused, Misconfigured, CredentialUnavailable,
         |               UpstreamUnreachable, CertificateRefused, TooManyCalls, RegistryUnavailable
-        |-- sent:       UpstreamStatus, UpstreamUnavailable, CredentialRejected, RedirectRefused, ResponseTooLarge,
+        |-- sent:       UpstreamStatus, UpstreamRefused, UpstreamUnavailable, CredentialRejected, RedirectRefused, ResponseTooLarge,
         |               InvalidResponse, ShapingFailed
         |-- unknown:    OutcomeUnknown, UpstreamTimeout (both "may have been done"), AnswerLost (idempotent: repeat it),
         |               ProbablyDone
@@ -313,6 +313,13 @@ class UpstreamStatus(CallError):
     @property
     def full_code(self) -> str:
         return f"upstream_{self.upstream_status}"
+
+
+class UpstreamRefused(CallError):
+    """An MCP upstream answered with an error instead of a result. The message goes on from "The ...'s server"."""
+
+    code = "upstream_refused"
+    sent = "yes"
 
 
 class UpstreamUnavailable(CallError):

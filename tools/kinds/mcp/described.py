@@ -1,0 +1,155 @@
+"""What an upstream says of its tools: which can be shown to every host, what they look like, and whether they have changed. Pure."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import orjson
+
+from tools.json_schema import is_array, is_object
+from tools.models import MAX_SCHEMA_BYTES, EndpointConfig, UpstreamTools
+from tools.publish_rules import portable_pattern
+from tools.published import PublishRefused, publish
+from tools.schemas import check_schema
+
+MAX_DESCRIPTION = 64 * 1024
+MAX_NAME = 256
+Described = Mapping[str, Any]
+
+
+def kept(
+    found: Iterable[Described], before: UpstreamTools | None, *, source: str, server: str, protocol_version: str
+) -> UpstreamTools:
+    """What the registry keeps of a list. `before`: what was seen first; None takes everything as it is now.
+
+    A tool that some host couldn't take is left out and named, never the whole list.
+    """
+    pins = dict(before.pins) if before is not None else {}
+    tools: dict[str, dict[str, Any]] = {}
+    left_out: list[str] = []
+    changed: list[str] = []
+    for tool in found:
+        name = tool.get("name")
+        if (fault := fault_of(tool)) is not None:
+            left_out.append(f"{str(name)[:64]!r}: {fault}")
+            continue
+        assert isinstance(name, str)
+        if name in tools:
+            left_out.append(f"{name[:64]!r}: is there twice")
+            continue
+        tools[name] = dict(tool)
+        digest = digest_of(tool)
+        if pins.setdefault(name, digest) != digest:
+            changed.append(name)
+    return UpstreamTools(
+        tools=tuple(tools[name] for name in sorted(tools)),
+        pins=pins,
+        changed=tuple(sorted(changed)),
+        left_out=tuple(left_out[:100]),
+        server=server,
+        protocol_version=protocol_version,
+        source=source,
+    )
+
+
+def digest_of(tool: Described) -> str:
+    """Of what a model and a host act on."""
+    seen = {key: tool.get(key) for key in ("title", "description", "inputSchema", "outputSchema", "annotations")}
+    return hashlib.sha256(orjson.dumps(seen, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def fault_of(tool: Described) -> str | None:
+    """Why no host could be shown this tool; None if it can."""
+    name, description = tool.get("name"), tool.get("description", "")
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
+        return f"a name has 1 to {MAX_NAME} printable characters"
+    if not isinstance(description, str) or len(description) > MAX_DESCRIPTION:
+        return f"a description is text of at most {MAX_DESCRIPTION} characters"
+    if not all(_is_kind(tool.get(key), kind) for key, kind in (("title", str), ("annotations", dict), ("_meta", dict))):
+        return "title is text, annotations and _meta are objects"
+    icons = tool.get("icons")
+    if icons is not None and not (
+        is_array(icons) and all(is_object(i) and isinstance(i.get("src"), str) for i in icons)
+    ):
+        return "icons are a list of objects with a src"
+    schema = tool.get("inputSchema")
+    if not is_object(schema) or len(orjson.dumps(schema)) > MAX_SCHEMA_BYTES:
+        return f"its inputSchema is no JSON object of at most {MAX_SCHEMA_BYTES // 1024} KB"
+    return schema_fault(input_schema_of(tool))
+
+
+def _is_kind(value: Any, kind: type) -> bool:
+    return value is None or isinstance(value, kind)
+
+
+def schema_fault(schema: Mapping[str, Any]) -> str | None:
+    """What is wrong with an input schema, in one sentence."""
+    faults = check_schema(dict(schema))
+    if faults:
+        where = ".".join(map(str, faults[0].loc))
+        return f"its inputSchema can't be used: {f'{where}: ' if where else ''}{faults[0].message}"
+    try:
+        publish(dict(schema))
+    except PublishRefused as e:
+        return f"its inputSchema {e.message}"
+    return None
+
+
+def input_schema_of(tool: Described, endpoint: EndpointConfig | None = None) -> dict[str, Any]:
+    """The schema that arguments must fit. The endpoint's own, where it has one, decides which arguments there are; a property
+    that it leaves open is as the upstream describes it."""
+    theirs = _without_own_keywords(tool.get("inputSchema") or {})
+    if endpoint is None or not endpoint.input_schema:
+        return theirs
+    ours = dict(endpoint.input_schema)
+    properties: dict[str, Any] = theirs.get("properties") or {}
+    if is_object(listed := ours.get("properties")):
+        ours["properties"] = {
+            name: {**properties[name], **own} if is_object(own) and is_object(properties.get(name)) else own
+            for name, own in listed.items()
+        }
+    for key in ("$defs", "definitions"):
+        if key in theirs and key not in ours:
+            ours[key] = theirs[key]
+    return ours
+
+
+_OWN_KEYWORDS = frozenset({"x-in", "x-name", "x-body", "x-fixed"})
+
+
+def _without_own_keywords(schema: Any) -> Any:
+    """Our keywords are the operator's to use: an upstream can't hide or rename arguments with them."""
+    if is_array(schema):
+        return [_without_own_keywords(s) for s in schema]
+    if not is_object(schema):
+        return schema
+    return {k: _without_own_keywords(v) for k, v in schema.items() if k not in _OWN_KEYWORDS}
+
+
+def output_schema_of(tool: Described) -> dict[str, Any] | None:
+    """The output schema as it is, if no known host loses the whole list over it; else none, which costs nothing but checks."""
+    schema = tool.get("outputSchema")
+    if not is_object(schema) or schema.get("type") != "object" or len(orjson.dumps(schema)) > MAX_SCHEMA_BYTES:
+        return None
+    return schema if not check_schema(schema) and _is_harmless(schema) else None
+
+
+def _is_harmless(schema: Any) -> bool:
+    """No boolean subschemas, no pattern that ECMA-262 hasn't, nothing fetched from elsewhere (agents.md 3)."""
+    if is_array(schema):
+        return all(_is_harmless(s) for s in schema)
+    if not is_object(schema):
+        return True
+    reference, pattern, properties = schema.get("$ref"), schema.get("pattern"), schema.get("properties")
+    if isinstance(reference, str) and not reference.startswith("#"):
+        return False
+    if isinstance(pattern, str) and not portable_pattern(pattern):
+        return False
+    if is_object(properties) and any(isinstance(p, bool) for p in properties.values()):
+        return False
+    return all(_is_harmless(v) for k, v in schema.items() if k not in ("const", "enum", "default", "examples"))
+
+
+def annotations_of(tool: Described) -> dict[str, Any]:
+    found = tool.get("annotations")
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
