@@ -111,8 +111,6 @@ class Keys:
         seen = self._seen.get(digest)
         if seen is not None and self._clock() - seen.checked_at < self._trust and (caller := self._admit(seen)):
             return caller
-        if seen is None:
-            self._limit.check(address)
         try:
             row = await self._store.key_by_hash(digest)
         except StorageUnavailable:
@@ -128,6 +126,8 @@ class Keys:
                     self._seen.popitem(last=False)
                 return caller
         self._seen.pop(digest, None)
+        # After the lookup: behind a proxy all callers have one address, and one who guesses must not lock out the others.
+        self._limit.check(address)
         self._limit.failed(address)
         raise Unauthenticated(
             "no valid API key: send Authorization: Bearer KEY with one from `integrations-mcp keys create`"

@@ -27,6 +27,7 @@ from tools.errors import GatewayError
 
 REQUEST_ID = "integrations_mcp.request_id"
 _SESSION_IDLE_S = 600.0
+_BLANKS = (b" ", b"\t")
 MCP_PATH, SSE_PATH, MESSAGES_PATH = "/mcp", "/sse", "/messages/"
 
 
@@ -72,13 +73,16 @@ class HttpApp:
         if scope["type"] != "http":
             return
         path: str = scope["path"]
-        if path in ("/healthz", "/readyz"):
-            await self._probe(path, send)
-            return
+        if any(value.endswith(_BLANKS) for _, value in scope["headers"]):
+            # RFC 9110 5.5: blanks around a value are no part of it; the parser leaves those behind it.
+            scope["headers"] = [(name, value.rstrip(b" \t")) for name, value in scope["headers"]]
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id"))
         scope[REQUEST_ID] = request_id
         send = _with_request_id(send, request_id)
+        if path in ("/healthz", "/readyz"):
+            await self._probe(path, send)
+            return
         if not_for_us := self._allowed.refusal(headers.get(b"host"), headers.get(b"origin")):
             await answer(send, not_for_us[0], refused(not_for_us[1], "host_refused", request_id))
             return
@@ -98,7 +102,7 @@ class HttpApp:
         set_calling(caller)
         method: str = scope["method"]
         if path == MCP_PATH:
-            if not self._sessions and method in ("GET", "DELETE"):
+            if not self._sessions and method != "POST":
                 await _not_allowed(send, "POST", scope[REQUEST_ID])
                 return
             await self._count(self._answer_mcp, scope, receive, send)

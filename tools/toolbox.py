@@ -199,8 +199,9 @@ def _encode(name: str) -> str:
 
 def _decode(cursor: str) -> str:
     try:
-        return base64.urlsafe_b64decode(cursor.encode()).decode()
+        name = base64.urlsafe_b64decode(cursor.encode()).decode()
     except (binascii.Error, UnicodeError, ValueError):
-        raise InvalidRequest(
-            [Issue(("cursor",), "this cursor is not one of tools/list; list from the beginning")]
-        ) from None
+        name = ""
+    if not name or _encode(name) != cursor:  # the decoder skips what isn't base64
+        raise InvalidRequest([Issue(("cursor",), "this cursor is not one of tools/list; list from the beginning")])
+    return name
