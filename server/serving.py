@@ -179,11 +179,15 @@ async def run_beside(config: uvicorn.Config, sock: socket.socket, ready: Callabl
         watcher.cancel()
 
 
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    pass
+
+
 def _end_without_a_signal() -> None:
     """uvicorn raises the signal again when it has ended, which would kill us before everything else is closed."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, _do_nothing)
 
 
 def say(text: str) -> None:

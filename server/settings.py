@@ -55,9 +55,16 @@ class Settings(BaseModel):
         default=None,
         description="Key of the local secret store, 32 bytes in base64; empty is the file secret.key in the home folder.",
     )
-    secret_store: Literal["local", "environment"] = Field(
+    secret_store: Literal["local", "environment", "ssm"] = Field(
         default="local",
-        description="Where secrets are kept. `environment` reads INTEGRATIONS_SECRET_* and is for local use (stdio); a server must be told so by this setting.",
+        description="Where secrets are kept. `ssm` is AWS Parameter Store (needs the extra aws). `environment` reads INTEGRATIONS_SECRET_* and is for local use (stdio); a server must be told so by this setting.",
+    )
+    ssm_region: str = Field(default="", description="AWS region of Parameter Store; empty is AWS's own configuration.")
+    ssm_endpoint_url: str = Field(
+        default="", description="Another endpoint than AWS's own for Parameter Store (VPC endpoints, tests)."
+    )
+    ssm_kms_key: str = Field(
+        default="", description="KMS key (id, ARN or alias) for new parameters; empty is the account's alias/aws/ssm."
     )
     secret_prefix: str = Field(
         default="gw",

@@ -1,0 +1,318 @@
+"""Plain tools/call and tools/list without the SDK's per-request machinery: the same Toolbox, the same answers, a fifth of the cost.
+
+Every MUST is kept: headers that match the body, era by version header, result types, cancel on disconnect (2026-07-28) and by
+`notifications/cancelled` (sessions), the session's credential. Any doubt goes to the SDK: the body is replayed to it unchanged.
+"""
+
+import asyncio
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import anyio
+import orjson
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp_types import methods
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from starlette.types import Message, Receive, Scope, Send
+
+from server.wire import LIST_TTL_MS, call_result
+from tools.callers import Caller
+from tools.gateway import CallContext
+from tools.toolbox import Toolbox
+
+MODERN = "2026-07-28"
+_VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
+_CAPABILITIES_KEY = "io.modelcontextprotocol/clientCapabilities"
+_LOG_LEVEL_KEY = "io.modelcontextprotocol/logLevel"
+_SERVER_INFO_KEY = "io.modelcontextprotocol/serverInfo"
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")  # orjson would read it as a float
+_WATCH_AFTER_S = 0.05
+_CANCELLED = -32800
+
+Era = Literal["modern", "legacy"]
+
+
+class FastPath:
+    """Answers what it is sure of; `handle` says whether it did. `sessions` as in HttpApp."""
+
+    def __init__(
+        self,
+        toolbox: Toolbox,
+        manager: StreamableHTTPSessionManager,
+        server_info: Mapping[str, Any],
+        *,
+        sessions: bool,
+        max_body: int,
+        session_idle_s: float,
+    ) -> None:
+        self._toolbox, self._manager = toolbox, manager
+        self._stamp = {_SERVER_INFO_KEY: dict(server_info)}
+        self._sessions, self._max_body, self._session_idle = sessions, max_body, session_idle_s
+        self._accepts: dict[bytes, bool] = {}
+        self._running: dict[tuple[str, Any], asyncio.Task[Any]] = {}
+
+    async def handle(
+        self, caller: Caller, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send
+    ) -> Receive | None:
+        """None: answered. Else the `receive` to give to the SDK, which replays what was read."""
+        era = self._era(headers, scope)
+        if era is None:
+            return receive
+        body, messages = await self._read(receive)
+        if body is None:
+            return _replay(messages, receive)
+        request = self._parse(body, headers, era)
+        if request is None:
+            return _replay(messages, receive)
+        method, request_id, params = request
+        if method == "tools/list":
+            page = await self._toolbox.page_json(caller, params.get("cursor"))
+            if page is None:
+                return _replay(messages, receive)
+            await _send(send, _list_answer(request_id, page, self._stamp if era == "modern" else None))
+            return None
+        if not await self._toolbox.is_endpoint_tool(caller, params["name"]):
+            return _replay(messages, receive)
+        if era == "modern":
+            await self._modern_call(caller, request_id, params, receive, send)
+        else:
+            await self._legacy_call(caller, request_id, params, headers, send)
+        return None
+
+    # ------------------------------------------------------------------ is this ours?
+
+    def _era(self, headers: dict[bytes, bytes], scope: Scope) -> Era | None:
+        """The era of a request that may be ours by its headers alone."""
+        get = headers.get
+        if scope["method"] != "POST" or len(headers) != len(scope["headers"]):  # a header twice: the SDK sorts it out
+            return None
+        if not get(b"content-type", b"").lower().startswith(b"application/json") or not self._takes_both(
+            get(b"accept", b"")
+        ):
+            return None
+        version = get(b"mcp-protocol-version")
+        if version == b"2026-07-28":
+            return "modern" if get(b"mcp-method") in (b"tools/call", b"tools/list") else None
+        if version is not None and version.decode("latin-1") not in HANDSHAKE_PROTOCOL_VERSIONS:
+            return None
+        session = get(b"mcp-session-id")
+        if self._sessions:
+            return "legacy" if session is not None and self._owns(session.decode("latin-1"), scope) else None
+        return "legacy" if version is not None else None
+
+    def _takes_both(self, accept: bytes) -> bool:
+        known = self._accepts.get(accept)
+        if known is None:
+            types = {part.split(";")[0].strip() for part in accept.decode("latin-1").lower().split(",")}
+            known = "*/*" in types or {"application/json", "text/event-stream"} <= types
+            if len(self._accepts) < 100:
+                self._accepts[accept] = known
+        return known
+
+    def _owns(self, session: str, scope: Scope) -> bool:
+        """Whether this session lives and was opened with this credential (as the manager would check)."""
+        from mcp.server.auth.middleware.bearer_auth import authorization_context
+
+        manager = self._manager
+        transport = manager._server_instances.get(session)  # pyright: ignore[reportPrivateUsage] - the SDK has no public handle
+        if transport is None or transport.is_terminated:
+            return False
+        idle = transport.idle_scope
+        if idle is None or idle.cancel_called:
+            return False
+        owner = manager._session_owners.get(session)  # pyright: ignore[reportPrivateUsage]
+        if owner != authorization_context(scope["user"]):
+            return False
+        if idle.deadline != math.inf:
+            idle.deadline = anyio.current_time() + self._session_idle
+        return True
+
+    async def _read(self, receive: Receive) -> tuple[bytes | None, list[Message]]:
+        """The whole body, or None where it is too large or the client has left; with the messages read so far."""
+        messages: list[Message] = []
+        size = 0
+        while True:
+            message = await receive()
+            messages.append(message)
+            if message["type"] != "http.request":
+                return None, messages
+            size += len(message.get("body", b""))
+            if size > self._max_body:
+                return None, messages
+            if not message.get("more_body", False):
+                break
+        body = messages[0].get("body", b"") if len(messages) == 1 else b"".join(m.get("body", b"") for m in messages)
+        return body, messages
+
+    def _parse(
+        self, body: bytes, headers: dict[bytes, bytes], era: Era
+    ) -> tuple[str, int | str, dict[str, Any]] | None:
+        """(method, id, params) of a request without anything unusual."""
+        if _LONG_NUMBER.search(body):
+            return None
+        try:
+            request = _object(orjson.loads(body))
+        except orjson.JSONDecodeError:
+            return None
+        if request is None or request.get("jsonrpc") != "2.0":
+            return None
+        method, request_id, params = request.get("method"), request.get("id"), _object(request.get("params"))
+        if era == "legacy" and method == "notifications/cancelled":
+            self._cancel(headers, params)
+            return None
+        if type(request_id) not in (int, str) or params is None:
+            return None
+        if method == "tools/call":
+            if type(params.get("name")) is not str or type(params.get("arguments", {})) is not dict:
+                return None
+        elif method != "tools/list" or type(params.get("cursor", "")) is not str:
+            return None
+        meta = _object(params.get("_meta"))
+        if era == "modern":
+            if meta is None or not self._is_sound_modern(method, params, meta, headers):
+                return None
+        elif "_meta" in params and (meta is None or "progressToken" in meta):
+            return None
+        return method, request_id, params
+
+    def _is_sound_modern(
+        self, method: str, params: dict[str, Any], meta: dict[str, Any], headers: dict[bytes, bytes]
+    ) -> bool:
+        """Headers equal the body (spec 2026-07-28, transports), the envelope is whole, and nothing asks for a stream."""
+        if meta.get(_VERSION_KEY) != MODERN or _CAPABILITIES_KEY not in meta:
+            return False
+        if "progressToken" in meta or _LOG_LEVEL_KEY in meta:
+            return False
+        if headers[b"mcp-method"].decode("latin-1") != method:
+            return False
+        if method == "tools/call" and headers.get(b"mcp-name", b"").decode("latin-1") != params["name"]:
+            return False
+        if any(name.startswith(b"mcp-param-") for name in headers):
+            return False
+        try:
+            methods.validate_client_request(method, MODERN, params)
+        except ValueError:  # pydantic's ValidationError is one
+            return False
+        return True
+
+    # ------------------------------------------------------------------ answering
+
+    async def _modern_call(
+        self, caller: Caller, request_id: int | str, params: dict[str, Any], receive: Receive, send: Send
+    ) -> None:
+        """Runs the call here; a client that leaves cancels it (spec: MUST). Watching costs only calls that take a while."""
+        watch = _DisconnectWatch(receive)
+        try:
+            result = await self._result(caller, params)
+        except asyncio.CancelledError:
+            if watch.has_left and (task := asyncio.current_task()) is not None and task.uncancel() == 0:
+                return  # nobody is there to be answered
+            raise
+        finally:
+            watch.stop()
+        result["_meta"].update(self._stamp)
+        await _send(send, _answer(request_id, result))
+
+    async def _legacy_call(
+        self, caller: Caller, request_id: int | str, params: dict[str, Any], headers: dict[bytes, bytes], send: Send
+    ) -> None:
+        """Runs the call where `notifications/cancelled` of the same session finds it; a disconnect doesn't cancel here."""
+        key = (headers.get(b"mcp-session-id", b"").decode("latin-1"), request_id)
+        if not key[0] or key in self._running:
+            result = await self._result(caller, params)
+        else:
+            task = self._running[key] = asyncio.ensure_future(self._result(caller, params))
+            try:
+                result = await asyncio.shield(task)
+            except asyncio.CancelledError:
+                if not task.cancelled():
+                    task.cancel()
+                    raise
+                error = {"code": _CANCELLED, "message": "Request cancelled"}
+                await _send(send, orjson.dumps({"jsonrpc": "2.0", "id": request_id, "error": error}))
+                return
+            finally:
+                self._running.pop(key, None)
+        del result["resultType"]
+        await _send(send, _answer(request_id, result))
+
+    def _cancel(self, headers: dict[bytes, bytes], params: dict[str, Any] | None) -> None:
+        wanted = (params or {}).get("requestId")
+        if isinstance(wanted, int | str):
+            task = self._running.get((headers.get(b"mcp-session-id", b"").decode("latin-1"), wanted))
+            if task is not None:
+                task.cancel()
+
+    async def _result(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
+        meta: dict[str, Any] = params.get("_meta") or {}
+        key = meta.get("idempotency_key")
+        context = CallContext(idempotency_key=key) if isinstance(key, str) else CallContext()
+        return call_result(await self._toolbox.call(caller, params["name"], params.get("arguments"), context))
+
+
+class _DisconnectWatch:
+    """Cancels the current task when the client leaves; begins to look only after a while."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._task = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
+        self.has_left = False
+        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._begin)
+
+    def _begin(self) -> None:
+        self._watcher = asyncio.ensure_future(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.has_left = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    return value if type(value) is dict else None  # pyright: ignore[reportUnknownVariableType] - JSON's keys are text
+
+
+def _replay(messages: list[Message], receive: Receive) -> Receive:
+    waiting = iter(messages)
+
+    async def replayed() -> Message:
+        for message in waiting:
+            return message
+        return await receive()
+
+    return replayed
+
+
+def _answer(request_id: int | str, result: dict[str, Any]) -> bytes:
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (orjson.dumps(request_id), orjson.dumps(result))
+
+
+def _list_answer(request_id: int | str, page: tuple[bytes, str | None], stamp: dict[str, Any] | None) -> bytes:
+    """`page` is the JSON array of the entries, ready-made, and the cursor of the next."""
+    tools, cursor = page
+    more: dict[str, Any] = {} if cursor is None else {"nextCursor": cursor}
+    if stamp is not None:
+        more |= {"resultType": "complete", "ttlMs": LIST_TTL_MS, "cacheScope": "private", "_meta": stamp}
+    rest = orjson.dumps(more)[1:-1]
+    return b'{"jsonrpc":"2.0","id":%b,"result":{"tools":%b%b%b}}' % (
+        orjson.dumps(request_id),
+        tools,
+        b"," if rest else b"",
+        rest,
+    )
+
+
+async def _send(send: Send, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
