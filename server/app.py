@@ -40,8 +40,10 @@ from tools.engine import AiohttpEngine
 from tools.errors import StorageUnavailable
 from tools.gateway import Gateway, GatewayRules
 from tools.health import HealthProbe
+from tools.key_admin import KeyAdmin
 from tools.models import Integration
 from tools.reading_on import ReadingOn
+from tools.secret_admin import SecretAdmin
 from tools.secrets import SecretStore
 from tools.tool import Tool, tools_of
 from tools.toolbox import Toolbox
@@ -66,6 +68,8 @@ class App:
     gateway: Gateway
     admin: Admin
     auth_admin: AuthAdmin
+    key_admin: KeyAdmin
+    secret_admin: SecretAdmin
     writer: Writer
     toolbox: Toolbox
     announcements: Announcements
@@ -198,6 +202,8 @@ def _assemble(
         gateway,
         admin,
         auth_admin,
+        KeyAdmin(keys, key_store, registry, history),
+        SecretAdmin(registry, secrets, settings.secret_prefix, history),
         writer,
         toolbox,
         Announcements(),

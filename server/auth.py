@@ -183,12 +183,12 @@ class Keys:
         return await self._insert(row)
 
     async def rotate(self, workspace: str, key_id: str, by: Caller | None = None) -> NewKey:
-        """A new key with the old one's rights; the old one ends in the same transaction."""
+        """A new key with the old one's rights; the old one ends in the same transaction. A key that rotates itself keeps its end."""
         old = await self._store.get_key(workspace, key_id)
-        if by is not None:
-            await self._check_not_more(old, by)
         now = self._now()
-        span = old.expires_at - old.created_at if old.expires_at else None
+        ends = now + (old.expires_at - old.created_at) if old.expires_at else None
+        if by is not None and by.id == old.id:
+            ends = old.expires_at
         row = ApiKey(
             id="key_" + uuid.uuid4().hex[:20],
             workspace=old.workspace,
@@ -197,10 +197,12 @@ class Keys:
             permissions=old.permissions,
             hash=b"",
             created_at=now,
-            expires_at=now + span if span else None,
+            expires_at=ends,
             integrations=old.integrations,
             tools=old.tools,
         )
+        if by is not None:
+            await self._check_not_more(row, by)
         return await self._insert(row, old_id=old.id)
 
     async def _check_not_more(self, row: ApiKey, by: Caller) -> None:

@@ -34,6 +34,13 @@ _MODELS: tuple[type[BaseModel], ...] = (
     models.ConnectionHealth,
     models.HealthReport,
     models.Error,
+    models.CreateApiKeyRequest,
+    models.ApiKeyPage,
+    models.NewApiKeyResponse,
+    models.PutSecretRequest,
+    models.SecretPage,
+    models.CallPage,
+    models.AuditPage,
 )
 _CONTRACT_NAMES = {
     "IntegrationPage": "PaginatedResponse_IntegrationResponse_",

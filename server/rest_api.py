@@ -17,7 +17,10 @@ from server.jwks_routes import add_jwks
 from server.openapi import document
 from server.refusals import refusal, refused
 from server.rest.answering import Door
+from server.rest.history import add_history
 from server.rest.integrations import add_integrations
+from server.rest.keys import add_keys
+from server.rest.secrets import add_secrets
 from tools.errors import GatewayError, Internal, InvalidRequest, Issue
 
 _REQUEST_ID = "integrations_mcp.request_id"
@@ -29,6 +32,9 @@ def rest_app(app: App) -> ASGIApp:
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     door = Door(app)
     add_integrations(api, app.admin, door)
+    add_keys(api, app.key_admin, door)
+    add_secrets(api, app.secret_admin, door)
+    add_history(api, app.admin, door)
     add_jwks(api, app, door)
     described = document(api.routes)
 

@@ -175,7 +175,7 @@ class Admin:
         _require(caller, "Integration.delete")
         await self._find_whole(caller, ref)
         gone = await self._writer.delete(caller, ref, if_match)
-        changes = changes_of(_audit_view(gone), None)
+        changes = [{"at": "", "before": _audit_view(gone), "after": None}]
         self._history.change(
             change_record(caller, datetime.now(UTC), "integration.delete", "integration", gone.id, gone.name, changes)
         )
@@ -183,7 +183,12 @@ class Admin:
 
     def _audited(self, caller: Caller, action: Action, written: Written) -> Written:
         before, after = written.before, written.after
-        changes = changes_of(_audit_view(before) if before else None, _audit_view(after))
+        shown = _audit_view(after)
+        changes = (
+            changes_of(_audit_view(before), shown)
+            if before is not None
+            else [{"at": "", "before": None, "after": shown}]
+        )
         changes += [{"at": f"secret {path}", "before": MASK, "after": MASK} for path in _new_values(before, after)]
         now = datetime.now(UTC)
         self._history.change(change_record(caller, now, action, "integration", after.id, after.name, changes))

@@ -63,6 +63,48 @@ _HEALTH: dict[str, Any] = {
     "message": "answered 200",
     "checked_at": "2026-11-24T09:05:00Z",
 }
+_KEY: dict[str, Any] = {
+    "key_id": "key_0b0f6c1d2e3a4b5c6d7e",
+    "name": "claude on my laptop",
+    "role": "agent",
+    "permissions": ["Integration.execute"],
+    "integrations": [_ID],
+    "tools": None,
+    "created_at": "2026-11-24T09:00:00Z",
+    "expires_at": "2026-12-24T09:00:00Z",
+    "last_used_at": None,
+}
+_NEW_KEY = {**_KEY, "api_key": "imcp_shown-this-once"}
+_SECRET = {
+    "name": "clinic_key",
+    "path": "/gw/acme/shared/clinic_key",
+    "origins": ["https://api.clinic.example:443"],
+    "created_at": "2026-11-24T09:00:00Z",
+    "updated_at": "2026-11-24T09:00:00Z",
+}
+_CALL = {
+    "at": "2026-11-24T09:10:00Z",
+    "call_id": "c_1f2e3d4c5b6a",
+    "caller": _KEY["key_id"],
+    "caller_kind": "key",
+    "tool": "clinic_get_patient",
+    "integration_id": _ID,
+    "status_code": 200,
+    "error_code": None,
+    "duration_ms": 41.7,
+    "attempts": 1,
+    "response_bytes": 182,
+    "arguments": None,
+}
+_CHANGE: dict[str, Any] = {
+    "at": "2026-11-24T09:30:00Z",
+    "caller": _KEY["key_id"],
+    "caller_kind": "key",
+    "action": "integration.update",
+    "target": _ID,
+    "name": "clinic",
+    "changes": [{"at": "/display_name", "before": "Clinic", "after": "Clinic (north)"}],
+}
 
 PARAMETERS: dict[str, Any] = {
     "workspace_id": "acme",
@@ -76,6 +118,12 @@ PARAMETERS: dict[str, Any] = {
     "continuation_token": 0,
     "If-Match": '"3"',
     "explain": False,
+    "key_id": _KEY["key_id"],
+    "name": "clinic_key",
+    "tool": "clinic_get_patient",
+    "integration": _ID,
+    "outcome": "failed",
+    "target": _ID,
 }
 BODIES: dict[str, Any] = {
     "create-integration": _CREATE,
@@ -87,6 +135,17 @@ BODIES: dict[str, Any] = {
         "endpoint": {"result_template": "{{ name }}, born {{ born }}"},
     },
 }
+BODIES.update(
+    {
+        "create-api-key": {
+            "duration_days": 30,
+            "name": "claude on my laptop",
+            "role": "agent",
+            "integrations": ["clinic"],
+        },
+        "put-secret": {"value": "the-key-of-the-clinic", "origins": ["https://api.clinic.example"]},
+    }
+)
 ANSWERS: dict[str, Any] = {
     "list-integrations": {"items": [_INTEGRATION], "has_more": False, "continuation_token": None, "total": 1},
     "create-integration": _INTEGRATION,
@@ -107,6 +166,19 @@ ANSWERS: dict[str, Any] = {
         "final_result": "Ada Moss, born 1958-03-02",
     },
 }
+
+
+ANSWERS.update(
+    {
+        "create-api-key": _NEW_KEY,
+        "rotate-api-key": _NEW_KEY,
+        "list-api-keys": {"items": [_KEY], "has_more": False, "continuation_token": None, "total": 1},
+        "put-secret": _SECRET,
+        "list-secrets": {"items": [_SECRET], "has_more": False, "continuation_token": None, "total": 1},
+        "list-calls": {"items": [_CALL], "has_more": False, "continuation_token": None},
+        "list-changes": {"items": [_CHANGE], "has_more": False, "continuation_token": None},
+    }
+)
 
 
 def _error(detail: str, code: str) -> dict[str, str]:

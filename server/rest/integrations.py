@@ -9,6 +9,7 @@ from starlette.responses import Response
 from server.mcp_app import hops_of
 from server.rest.answering import Door, answer
 from server.rest.models import PreviewRequest, TestEndpointAnswer
+from server.rest.pages import Limit, Offset
 from server.rest.routing import operation
 from server.rest.versions import etag, wanted_versions
 from tools.admin import Admin
@@ -22,15 +23,11 @@ from tools.parsing import parse, parse_create, parse_update
 _ALL = "/v1/{workspace_id}/integrations"
 _ONE = _ALL + "/{integration_id}"
 _ENDPOINT = _ONE + "/endpoints/{endpoint_name}"
-MAX_OFFSET = 2**53 - 1
-"""Beyond what any list has, within what every database and JSON reader takes."""
 _NO_VERSION = 0
 
 Flag = Annotated[bool | None, Query()]
 Word = Annotated[str | None, Query()]
 Search = Annotated[str | None, Query(min_length=1, max_length=200)]
-Limit = Annotated[int, Query(gt=0, le=20)]
-Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET)]
 IfMatch = Annotated[
     str | None, Header(alias="If-Match", description="The ETag that was read; another version by now is a 412.")
 ]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from tools.callers import Permission, Role
+from tools.history import Action
 from tools.models import Model, TestEndpointResponse
 
 KeyName = Annotated[str, StringConstraints(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -126,3 +127,44 @@ class Error(Model):
     detail: str = Field(description="A sentence for people.")
     error_code: str = Field(description="Stable; scripts may decide by it.")
     request_id: str = Field(description="The same as in the x-request-id header.")
+
+
+class CallResponse(Model):
+    """One call as history keeps it."""
+
+    at: datetime
+    call_id: str = Field(description="As in the answer's `_meta` and in the log.")
+    caller: str = Field(description="The key's id.")
+    caller_kind: str
+    tool: str
+    integration_id: str | None
+    status_code: int | None = Field(description="The last upstream status; null where nothing answered.")
+    error_code: str | None = Field(description="Null for a success.")
+    duration_ms: float
+    attempts: int
+    response_bytes: int
+    arguments: dict[str, Any] | None = Field(description="Only where the setting record_arguments is on; masked.")
+
+
+class CallPage(Model):
+    items: tuple[CallResponse, ...]
+    has_more: bool
+    continuation_token: int | None = None
+
+
+class AuditResponse(Model):
+    """One management change."""
+
+    at: datetime
+    caller: str
+    caller_kind: str
+    action: Action
+    target: str = Field(description="An id, or a secret's path.")
+    name: str
+    changes: tuple[dict[str, Any], ...] = Field(description="Rows of at (JSON pointer), before, after; never secrets.")
+
+
+class AuditPage(Model):
+    items: tuple[AuditResponse, ...]
+    has_more: bool
+    continuation_token: int | None = None
