@@ -19,9 +19,9 @@ DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob
 each_page = pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
 COMMANDS = dict(commands(typer.main.get_command(app)))
 GROUPS = {words[:1] for words in COMMANDS if len(words) > 1}
-LITERAL_CODES = {
-    code for f in (ROOT / "server").rglob("*.py") for code in re.findall(r'"error_code": "(\w+)"', f.read_text("utf-8"))
-}
+SOURCES = [f.read_text("utf-8") for f in (ROOT / "server").rglob("*.py")]
+LITERAL_CODES = {code for text in SOURCES for code in re.findall(r'refused\(.*, "([a-z_]+)", ', text)}
+"""Codes of the wires alone: no error class has them."""
 
 
 def code_of(path: Path) -> list[str]:

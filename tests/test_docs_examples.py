@@ -14,7 +14,7 @@ from tools.arguments import compile_arguments
 from tools.checks import CheckRules, check
 from tools.kinds.paths import parse_path
 from tools.kinds.rest import compile_rest
-from tools.models import AuthConfig, Integration
+from tools.models import INLINE_SECRETS, AuthConfig, Integration
 from tools.parsing import parse_create
 
 ROOT = Path(__file__).parent.parent
@@ -56,10 +56,13 @@ def requests() -> list[Any]:
 
 
 def stored(body: dict[str, Any]) -> Integration:
-    """As it would be kept, without auth's inline values."""
+    """As it would be kept: paths in place of auth's inline values."""
     request = parse_create(body)
     fields = {name: getattr(request, name) for name in type(request).model_fields if name != "auth"}
-    auth = AuthConfig(**{n: getattr(request.auth, n) for n in AuthConfig.model_fields}) if request.auth else None
+    auth = None
+    if request.auth is not None:
+        paths = {path: "/gw/default/x" for inline, path in INLINE_SECRETS.items() if getattr(request.auth, inline)}
+        auth = AuthConfig(**({n: getattr(request.auth, n) for n in AuthConfig.model_fields} | paths))
     at = datetime(2026, 11, 2, tzinfo=UTC)
     return Integration(**fields, auth=auth, id="i", workspace_id="default", created_at=at, updated_at=at)
 
