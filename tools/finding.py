@@ -3,6 +3,7 @@
 Words are stemmed and a few verbs that people use for the same thing count as one. Compiled once per view of a catalog version.
 """
 
+import asyncio
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ _K1, _B = 1.2, 0.5
 _NAME, _TITLE, _DESCRIPTION, _ARGUMENTS = 3.0, 2.0, 1.0, 0.5
 """How much a word counts by where it stands."""
 _SYNONYM = 0.7
+_EXACT = 0.2
+_CAUTION = 0.85
 
 FIND_TOOLS: dict[str, Any] = {
     "name": "find_tools",
@@ -127,12 +130,13 @@ class Finder:
     def __init__(self) -> None:
         self._indexes: WeakKeyDictionary[View, Index] = WeakKeyDictionary()
 
-    def find(self, view: View, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    async def find(self, view: View, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The five best tools for a query in plain words. Raises InvalidArguments."""
         query = _FIND_ARGUMENTS.prepare(arguments).values["query"]
         index = self._indexes.get(view)
         if index is None:
-            index = self._indexes[view] = Index.of(view.tools)
+            # Beside the loop: 2,000 tools take about half a second, once per catalog version.
+            index = self._indexes[view] = await asyncio.to_thread(Index.of, view.tools)
         found = [view.tools[i] for i in index.search(query, SHOWN)]
         rows = [
             {"tool": t.name, "description": t.entry["description"][:500], "arguments": t.published.schema}
@@ -152,37 +156,46 @@ class Index:
 
     postings: dict[str, list[tuple[int, float]]]
     norms: list[float]
+    removing: frozenset[int]
+    """Tools that delete: not among the first unless something is to go."""
 
     @classmethod
     def of(cls, tools: Sequence[Tool]) -> "Index":
-        return cls.over([document_of(t) for t in tools])
-
-    @classmethod
-    def over(cls, documents: Sequence[Mapping[str, float]]) -> "Index":
-        """Documents as stem -> weighted count."""
+        documents = [document_of(t) for t in tools]
         postings: dict[str, list[tuple[int, float]]] = {}
         sizes = [sum(d.values()) for d in documents]
         average = (sum(sizes) / len(sizes) if sizes else 0) or 1.0
         for i, document in enumerate(documents):
             for stem, count in document.items():
                 postings.setdefault(stem, []).append((i, count))
-        return cls(postings, [_K1 * (1 - _B + _B * size / average) for size in sizes])
+        norms = [_K1 * (1 - _B + _B * size / average) for size in sizes]
+        return cls(postings, norms, frozenset(i for i, t in enumerate(tools) if t.endpoint.method == "DELETE"))
 
     def search(self, query: str, most: int) -> list[int]:
         """Documents by falling score; those with the same score in their order."""
         scores: dict[int, float] = {}
-        for stem, weight in _asked(query).items():
-            # A word and its synonyms are one question: the best of them counts.
+        asked = terms_of(query)
+        for stem in dict.fromkeys(asked):
+            weight = _EXACT if stem.startswith("=") else 1.0
+            # A word and its synonyms are one question: the best of them counts, a synonym as rare as all of them together.
             best: dict[int, float] = {}
-            for term, factor in ((stem, 1.0), *((s, _SYNONYM) for s in _same(stem))):
+            same = _same(stem)
+            together = self._rarity(sum(len(self.postings.get(s, ())) for s in (stem, *same)))
+            for term in (stem, *same):
                 rows = self.postings.get(term, ())
-                rarity = math.log(1 + (len(self.norms) - len(rows) + 0.5) / (len(rows) + 0.5))
+                rarity = self._rarity(len(rows)) if term == stem else _SYNONYM * together
                 for i, count in rows:
-                    score = weight * factor * rarity * count * (_K1 + 1) / (count + self.norms[i])
+                    score = weight * rarity * count * (_K1 + 1) / (count + self.norms[i])
                     best[i] = max(best.get(i, 0.0), score)
             for i, score in best.items():
                 scores[i] = scores.get(i, 0.0) + score
+        if _REMOVAL.isdisjoint(asked):
+            for i in self.removing & scores.keys():
+                scores[i] *= _CAUTION
         return sorted(scores, key=lambda i: (-scores[i], i))[:most]
+
+    def _rarity(self, documents: int) -> float:
+        return math.log(1 + max(len(self.norms) - documents, 0) / (documents + 0.5))
 
 
 def document_of(tool: Tool) -> dict[str, float]:
@@ -197,23 +210,24 @@ def document_of(tool: Tool) -> dict[str, float]:
         (" ".join(str(p.get("description", "")) for p in properties.values()), _ARGUMENTS / 2),
     )
     for text, weight in fields:
-        for word in words_of(text):
+        for word in terms_of(text):
             said[word] = said.get(word, 0.0) + weight
     return said
 
 
-def words_of(text: str) -> list[str]:
-    """Stems of a text's words: camelCase and snake_case are words too."""
+def terms_of(text: str) -> list[str]:
+    """Stems of a text's words (camelCase and snake_case are words too), and each word as it is behind "=": "which visits" is a list."""
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", text)
-    return [stem(w) for w in re.findall(r"[^\W_]+", spaced.lower()) if w not in _NOISE]
+    words = [w for w in re.findall(r"[^\W_]+", spaced.lower()) if w not in _NOISE]
+    return [*map(stem, words), *(f"={w}" for w in words)]
 
 
 def stem(word: str) -> str:
     """A light English stemmer: plural, -ed, -ing, -er, -ion and a silent e go. Both sides pass it, so it need not be right."""
     if len(word) < 4 or not word.isascii() or word.isdecimal():
         return word
-    for suffix, put in _SUFFIXES:
-        if word.endswith(suffix) and len(word) - len(suffix) >= 3:
+    for suffix, put, least in _SUFFIXES:
+        if word.endswith(suffix) and len(word) - len(suffix) >= least:
             word = word[: -len(suffix)] + put
             break
     if len(word) > 4 and word[-1] == word[-2] and word[-1] not in "aeiouls":
@@ -222,49 +236,52 @@ def stem(word: str) -> str:
 
 
 _SUFFIXES = (
-    ("ations", ""),
-    ("ation", ""),
-    ("ments", ""),
-    ("ment", ""),
-    ("ies", "y"),
-    ("ions", ""),
-    ("ing", ""),
-    ("ion", ""),
-    ("sses", "ss"),
-    ("ers", ""),
-    ("ed", ""),
-    ("es", ""),
-    ("er", ""),
-    ("s", ""),
+    ("ations", "", 3),
+    ("ation", "", 3),
+    ("ments", "", 3),
+    ("ment", "", 3),
+    ("ures", "", 4),
+    ("ure", "", 4),
+    ("ies", "y", 3),
+    ("ions", "", 3),
+    ("ing", "", 3),
+    ("ion", "", 3),
+    ("sses", "ss", 2),
+    ("ers", "", 4),
+    ("ed", "", 3),
+    ("es", "", 3),
+    ("er", "", 4),
+    ("s", "", 3),
 )
+"""(ending, what stands for it, letters that must be left)"""
 _NOISE: frozenset[str] = frozenset(
     re.findall(
         r"\w+",
         "a an and are as at be by can could do does for from give has have how i if in into is it its let like me my need of on one "
         "or our out please should so some someone something that the their them then there these this those to up us want was we "
-        "were what when where which who whom whose why will with would you your",
+        "were when where whom whose why will with would you your",
     )
 )
 _SAME_WORDS = (
     "list search find query browse",
     "get read show fetch view display look retrieve open see",
-    "list show get all every",
-    "create add new make register insert open raise",
-    "update change edit modify set rename correct adjust",
+    "list show get all every any which what who many much",
+    "create add new make register insert open raise record enter note put write log file schedule book plan enroll sign start give",
+    "update change edit modify set rename correct adjust fix",
     "delete remove erase drop destroy",
-    "cancel abort stop withdraw void revoke",
-    "send post deliver mail email notify",
+    "cancel abort stop withdraw void revoke call",
+    "send post deliver mail email notify publish",
     "message text chat email",
     "book schedule reserve plan arrange",
     "move reschedule shift transfer postpone",
     "customer client account",
     "person people contact user member",
-    "employee staff worker colleague",
+    "employee staff worker colleague work",
     "invoice bill",
     "pay payment charge",
     "refund reimburse money back",
     "ticket issue case incident bug",
-    "order purchase",
+    "order purchase buy bought",
     "ship shipment delivery parcel package",
     "file document attachment",
     "picture image photo",
@@ -286,11 +303,10 @@ _SAME_WORDS = (
     "folder directory",
     "remind reminder",
     "subscribe subscription",
+    "request want wish ask apply",
 )
-
-
-def _asked(query: str) -> dict[str, float]:
-    return dict.fromkeys(words_of(query), 1.0)
+"""What people say for the same thing, in the words of no system in particular."""
+_REMOVING = ("delete", "remove", "erase", "drop", "destroy", "rid", "purge", "clear")
 
 
 def _same(stemmed: str) -> frozenset[str]:
@@ -307,3 +323,4 @@ def _synonyms() -> dict[str, frozenset[str]]:
 
 
 _SYNONYMS = _synonyms()
+_REMOVAL = frozenset(map(stem, _REMOVING))

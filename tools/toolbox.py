@@ -20,7 +20,7 @@ from tools.admin_tools.refusal import RequestRefused, refusal
 from tools.admin_tools.testing import TESTING
 from tools.admin_tools.writing import WRITING
 from tools.callers import Caller
-from tools.catalog import Catalog, Catalogs, View
+from tools.catalog import Catalog, Catalogs
 from tools.descriptions import instructions_of
 from tools.errors import CallError, InvalidRequest, Issue, RequestError
 from tools.finding import CALL_TOOL, FIND_TOOLS, Finder, ToolMode, call_arguments, is_searched
@@ -160,8 +160,7 @@ class Toolbox:
         call_id = new_call_id()
         try:
             catalog = await self._catalogs.get(caller.workspace)
-            view: View = catalog.view(caller)
-            return _structured(call_id, "find_tools", self._finder.find(view, arguments))
+            return _structured(call_id, "find_tools", await self._finder.find(catalog.view(caller), arguments))
         except CallError as e:
             return refused(call_id, "find_tools", e)
         except RequestError as e:
