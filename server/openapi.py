@@ -46,6 +46,10 @@ _CONTRACT_NAMES = {
     "IntegrationPage": "PaginatedResponse_IntegrationResponse_",
     "TestEndpointAnswer": "TestEndpointResponse",
 }
+_SHARED = frozenset(
+    {"EndpointConfig", "AuthConfig", "AuthConfigWithSecrets", "RetryConfig", "Annotations", "SecretInput"}
+)
+"""In requests and answers alike: closed, since a request with an unknown key is refused."""
 _SECURITY = {
     "BearerAuth": {
         "type": "http",
@@ -84,7 +88,22 @@ def _schemas() -> dict[str, Any]:
     text = orjson.dumps(schemas).decode()
     for ours, theirs in _CONTRACT_NAMES.items():
         text = re.sub(rf'"(#/components/schemas/)?{ours}"', rf'"\g<1>{theirs}"', text)
-    return orjson.loads(text)
+    return _opened(orjson.loads(text))
+
+
+def _opened(schemas: dict[str, Any]) -> dict[str, Any]:
+    """What answers hold may grow without breaking a client: their objects aren't closed, and the contract leaves two enums open."""
+    for name in schemas:
+        if not name.endswith("Request") and name not in _SHARED:
+            schemas[name].pop("additionalProperties", None)
+    integration = schemas["IntegrationResponse"]
+    properties = integration["properties"]
+    for name in ("protocol", "enabled"):
+        del properties[name]["default"]
+        integration["required"].append(name)
+    del properties["protocol"]["enum"]
+    del properties["mcp_transport"]["anyOf"][0]["enum"]
+    return schemas
 
 
 def _models_behind(roots: Sequence[type[BaseModel]]) -> list[type[BaseModel]]:

@@ -115,7 +115,7 @@ PARAMETERS: dict[str, Any] = {
     "search": "clin",
     "sort_by": "+name",
     "limit": 10,
-    "continuation_token": 0,
+    "continuation_token": 20,
     "If-Match": '"3"',
     "explain": False,
     "key_id": _KEY["key_id"],

@@ -44,6 +44,9 @@ class ConnectionHealth(Model):
     latency_ms: float | None
     message: str
     checked_at: datetime
+    credential: dict[str, Any] | None = Field(
+        default=None, description="Where the credential came from and whether it works; never its value."
+    )
 
 
 class HealthReport(Model):
