@@ -1,5 +1,6 @@
 """Puts the parts together: Settings -> App. The only module that names the concrete classes; one async context opens and closes all."""
 
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from mcp.server import Server
 from server.announcements import Announcements
 from server.auth import Keys
 from server.calls import HistoryRules, WrittenBehind
+from server.launching import Launcher
 from server.mcp_app import make_server
 from server.secret_stores import keyring
 from server.secret_stores.local import LocalSecretStore
@@ -41,6 +43,11 @@ from tools.errors import StorageUnavailable
 from tools.gateway import Gateway, GatewayRules
 from tools.health import HealthProbe
 from tools.key_admin import KeyAdmin
+from tools.kinds.mcp.connecting import Connecting
+from tools.kinds.mcp.listings import McpListings
+from tools.kinds.mcp.mcp_tool import mcp_tools_of
+from tools.kinds.mcp.session import ClientInfo
+from tools.kinds.mcp.sessions import McpSessions
 from tools.models import Integration
 from tools.reading_on import ReadingOn
 from tools.secret_admin import SecretAdmin
@@ -133,7 +140,7 @@ def _assemble(
     settings: Settings, database: Database, ring: keyring.Keyring, network: NetworkPolicy
 ) -> tuple[App, list[Callable[[], Awaitable[None]]]]:
     registry, key_store = SqlRegistry(database, settings.tool_name_max), SqlKeyStore(database)
-    secrets = _secret_store(settings, database, ring)
+    secrets, closing = _secret_store(settings, database, ring)
     upstream = Upstream(network, engine=AiohttpEngine(network, user_agent=f"integrations-mcp/{VERSION}"))
     reader = SecretReader(secrets)
     tokens = TokenCache(pins=SqlPins(database))
@@ -153,18 +160,35 @@ def _assemble(
         )
 
     def make_tools(integration: Integration) -> tuple[Tool, ...]:
+        if integration.protocol == "mcp":
+            parts, limit = parts_of(integration), settings.tool_name_max
+            return mcp_tools_of(integration, parts, limit, settings.mcp_changed_tools)
         return tools_of(integration, parts_of(integration), settings.tool_name_max)
 
     catalogs = Catalogs(registry, make_tools)
     results = SqlResultStore(database, ring)
     history = WrittenBehind(SqlHistory(database), HistoryRules(settings.history_days, settings.audit_days))
+    rules = GatewayRules(result_budget=settings.result_budget, record_arguments=settings.record_arguments)
+    sessions = McpSessions(
+        Connecting(
+            ClientInfo("integrations-mcp", VERSION),
+            upstream,
+            reader,
+            parts_of,
+            Launcher(os.environ),
+            settings.stdio_allow,
+            rules.max_response_bytes,
+        )
+    )
+    listings = McpListings(sessions, registry, changed=catalogs.invalidate)
     gateway = Gateway(
         catalogs,
         upstream,
         reader,
         results,
-        GatewayRules(result_budget=settings.result_budget, record_arguments=settings.record_arguments),
+        rules,
         SqlCallKeys(database),
+        sessions,
         log_fault=_log_fault,
         record=history.call,
     )
@@ -176,9 +200,9 @@ def _assemble(
         prefix=settings.secret_prefix,
         changed=catalogs.invalidate,
     )
-    rules = AdminRules(settings.tool_name_max, settings.test_requires)
-    health = HealthProbe(upstream, reader, parts_of)
-    admin = Admin(registry, catalogs, writer, gateway, health, rules, make_tools, history)
+    admin_rules = AdminRules(settings.tool_name_max, settings.test_requires)
+    health = HealthProbe(upstream, reader, parts_of, sessions)
+    admin = Admin(registry, catalogs, writer, gateway, health, admin_rules, make_tools, history, listings)
     auth_admin = AuthAdmin(
         admin, registry, writer, parts_of, prefix=settings.secret_prefix, public_url=settings.public_url
     )
@@ -209,17 +233,33 @@ def _assemble(
         Announcements(),
         history,
     )
-    return app, [tokens.aclose, upstream.aclose, keys.write_used, history.close]
+    return app, [
+        listings.aclose,
+        sessions.aclose,
+        tokens.aclose,
+        upstream.aclose,
+        keys.write_used,
+        history.close,
+        *closing,
+    ]
 
 
-def _secret_store(settings: Settings, database: Database, ring: keyring.Keyring) -> SecretStore:
-    if settings.secret_store == "environment":  # noqa: S105 - the name of a store
-        import os
+def _secret_store(
+    settings: Settings, database: Database, ring: keyring.Keyring
+) -> tuple[SecretStore, list[Callable[[], Awaitable[None]]]]:
+    """The store and what closes it."""
+    match settings.secret_store:
+        case "environment":
+            from server.secret_stores.environment import EnvironmentSecretStore
 
-        from server.secret_stores.environment import EnvironmentSecretStore
+            return EnvironmentSecretStore(os.environ), []
+        case "ssm":
+            from server.secret_stores.ssm import SsmSettings, open_ssm
 
-        return EnvironmentSecretStore(os.environ)
-    return LocalSecretStore(database, ring)
+            ssm = open_ssm(SsmSettings(settings.ssm_region, settings.ssm_endpoint_url, settings.ssm_kms_key))
+            return ssm, [ssm.aclose]
+        case "local":
+            return LocalSecretStore(database, ring), []
 
 
 def _log_fault(call_id: str, fault: BaseException) -> None:

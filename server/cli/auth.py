@@ -147,8 +147,8 @@ def _show(told: dict[str, Any], as_json: bool) -> None:
             k["kid"],
             k["alg"],
             k["state"],
-            k["since"],
-            "confirmation" if k["waits_for_confirmation"] else k["until"] or "",
+            k["since"][:16],
+            "confirmed" if k["waits_for_confirmation"] else (k["until"] or "")[:16],
         ]
         for k in told["keys"]
     ]

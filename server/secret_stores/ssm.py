@@ -1,0 +1,192 @@
+"""Secrets in AWS SSM Parameter Store as SecureStrings (the extra `integrations-mcp[aws]`).
+
+What AWS limits is refused here first: names (rules A3), and 4 KB in the Standard tier, 8 KB in the Advanced one. A version is
+the parameter's own version number; AWS can't remove one alone, so `remove` deletes the parameter when nothing of it stays.
+IAM: ssm:GetParameter, ssm:PutParameter and ssm:DeleteParameter on `parameter/{prefix}/*` (rules A10).
+"""
+
+import functools
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from tools.errors import Forbidden, InvalidRequest, Issue, SecretNotFound, SecretStoreUnavailable
+from tools.secrets import Secret, path_fault, value_fault
+
+STANDARD_BYTES = 4096
+_HISTORY = 100
+"""AWS keeps the newest 100 versions of a parameter."""
+_AT_ONCE = 10
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class SsmSettings:
+    """`region` and `endpoint_url` empty: AWS's own configuration decides; `kms_key` empty: the account's key aws/ssm."""
+
+    region: str = ""
+    endpoint_url: str = ""
+    kms_key: str = ""
+
+
+class SsmSecretStore:
+    """`tools.secrets.SecretStore` over a boto3 SSM client, which waits in threads of its own."""
+
+    def __init__(self, client: Any, kms_key: str = "") -> None:
+        self._client, self._kms_key = client, kms_key
+        self._threads = anyio.CapacityLimiter(_AT_ONCE)
+
+    async def aclose(self) -> None:
+        """Closes the connections to AWS."""
+        self._client.close()
+
+    async def read(self, path: str, version: str | None = None) -> Secret:
+        _check_path(path)
+        if version is not None and not (version.isascii() and version.isdigit()):
+            raise SecretNotFound(f"No secret is stored at {path} in this version: it was written to another store.")
+        name = path if version is None else f"{path}:{version}"
+        found = await self._parameter(path, name, decrypt=True)
+        if found is None or version not in (None, str(found["Version"])):
+            raise SecretNotFound(f"No secret is stored at {path}.")
+        return Secret(value=found["Value"], version=str(found["Version"]))
+
+    async def write(self, path: str, value: str) -> str:
+        _check_path(path)
+        if fault := value_fault(value):
+            raise InvalidRequest([Issue(("value",), fault)])
+        fields: dict[str, Any] = {"Name": path, "Value": value, "Type": "SecureString", "Overwrite": True}
+        if self._kms_key:
+            fields["KeyId"] = self._kms_key
+        tier = "Standard" if len(value.encode()) <= STANDARD_BYTES else "Advanced"
+        try:
+            answer = await self._ask("put_parameter", **fields, Tier=tier)
+        except _Refused as e:
+            # A parameter that was Advanced once can't go back: AWS refuses the tier, not the value.
+            if e.code != "ValidationException" or tier == "Advanced":
+                raise _unavailable(e) from None
+            try:
+                answer = await self._ask("put_parameter", **fields, Tier="Advanced")
+            except _Refused as again:
+                raise _unavailable(again) from None
+        return str(answer["Version"])
+
+    async def versions(self, path: str) -> dict[str, datetime]:
+        """AWS tells the moment of the newest only (without a further permission): the older ones are said to be as young."""
+        _check_path(path)
+        found = await self._parameter(path, path, decrypt=False)
+        if found is None:
+            return {}
+        newest, at = int(found["Version"]), found["LastModifiedDate"].astimezone(UTC)
+        return {str(n): at for n in range(max(1, newest - _HISTORY + 1), newest + 1)}
+
+    async def remove(self, path: str, versions: Collection[str]) -> None:
+        """Deletes the parameter if these are all its versions; while one of them stays, nothing can be removed."""
+        kept = await self.versions(path)
+        if not kept or not set(kept) <= set(versions):
+            return
+        try:
+            await self._ask("delete_parameter", Name=path)
+        except _Refused as e:
+            if e.code != "ParameterNotFound":
+                raise _unavailable(e) from None
+
+    async def paths(self, prefix: str) -> list[str]:
+        raise Forbidden("Parameter Store isn't listed: the gateway asks AWS only for names that it knows (rules A10).")
+
+    async def _parameter(self, path: str, name: str, *, decrypt: bool) -> dict[str, Any] | None:
+        """None where there is none. What comes back must be what was asked for, and encrypted at rest (rules A3)."""
+        try:
+            answer = await self._ask("get_parameter", Name=name, WithDecryption=decrypt)
+        except _Refused as e:
+            if e.code in ("ParameterNotFound", "ParameterVersionNotFound"):
+                return None
+            raise _unavailable(e) from None
+        found: dict[str, Any] = answer["Parameter"]
+        if found["Name"] != path:
+            raise SecretStoreUnavailable(f"Parameter Store answered with another parameter than {path}.")
+        if found["Type"] != "SecureString":
+            raise SecretStoreUnavailable(
+                f"The parameter {path} is a {found['Type']}, not a SecureString: store it again."
+            )
+        return found
+
+    async def _ask(self, operation: str, **fields: Any) -> dict[str, Any]:
+        call = functools.partial(getattr(self._client, operation), **fields)
+        return await anyio.to_thread.run_sync(functools.partial(_told, call), limiter=self._threads)
+
+
+class _Refused(Exception):
+    """AWS answered with an error; `code` is its name for it."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def _told(call: Callable[[], _T]) -> _T:
+    """botocore's errors as ours; its texts can hold ARNs, so only the code goes on."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        return call()
+    except ClientError as e:
+        response: Any = e.response
+        raise _Refused(str(response.get("Error", {}).get("Code", "unknown"))) from None
+    except BotoCoreError as e:
+        raise SecretStoreUnavailable(f"AWS Parameter Store can't be reached ({type(e).__name__}).") from None
+
+
+_ADVICE = {
+    "AccessDeniedException": "the gateway's role lacks a permission on it: see the IAM policy in docs/secret-stores.md",
+    "ThrottlingException": "AWS asks us to slow down",
+    "TooManyUpdates": "it is being changed too often at the moment",
+    "InvalidKeyId": "the KMS key of INTEGRATIONS_MCP_SSM_KMS_KEY can't be used",
+    "ExpiredTokenException": "the gateway's AWS credentials have expired",
+    "UnrecognizedClientException": "the gateway's AWS credentials are not valid",
+}
+
+
+def _unavailable(refused: _Refused) -> SecretStoreUnavailable:
+    why = _ADVICE.get(refused.code)
+    return SecretStoreUnavailable(f"AWS Parameter Store refused ({refused.code})" + (f": {why}." if why else "."))
+
+
+def _check_path(path: str) -> None:
+    if fault := path_fault(path):
+        raise SecretNotFound(f"This can't be a secret's path: {fault}.")
+
+
+def open_ssm(settings: SsmSettings) -> SsmSecretStore:
+    """A store with AWS's usual credentials (environment, profile, role). Raises SecretStoreUnavailable without boto3 or region."""
+    try:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+    except ImportError:
+        raise SecretStoreUnavailable(
+            "secret_store ssm needs boto3: install integrations-mcp[aws] in place of integrations-mcp."
+        ) from None
+    # "standard" retries throttling and lost connections with jittered exponential backoff.
+    config = Config(
+        connect_timeout=3,
+        read_timeout=5,
+        max_pool_connections=_AT_ONCE,
+        retries={"mode": "standard", "total_max_attempts": 4},
+    )
+    try:
+        session: Any = boto3.Session()  # boto3 has no types
+        client = session.client(
+            "ssm",
+            region_name=settings.region or None,
+            endpoint_url=settings.endpoint_url or None,
+            config=config,
+        )
+    except BotoCoreError as e:
+        raise SecretStoreUnavailable(
+            f"AWS Parameter Store can't be used ({type(e).__name__}): set INTEGRATIONS_MCP_SSM_REGION."
+        ) from None
+    return SsmSecretStore(client, settings.kms_key)
