@@ -16,6 +16,7 @@ from mcp.server import Server
 from server.announcements import Announcements
 from server.auth import Keys
 from server.calls import HistoryRules, WrittenBehind
+from server.config_watch import config_watch
 from server.launching import Launcher
 from server.mcp_app import make_server
 from server.secret_stores import keyring
@@ -64,7 +65,10 @@ log = structlog.get_logger("integrations_mcp")
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """The running parts. `mcp_server` makes the low-level MCP server of one wire."""
+    """The running parts. `file_admin` writes for the operator's own file.
+
+    `mcp_server` makes the low-level MCP server of one wire.
+    """
 
     settings: Settings
     registry: SqlRegistry
@@ -74,6 +78,7 @@ class App:
     catalogs: Catalogs
     gateway: Gateway
     admin: Admin
+    file_admin: Admin
     auth_admin: AuthAdmin
     key_admin: KeyAdmin
     secret_admin: SecretAdmin
@@ -103,7 +108,7 @@ async def open_app(
 ) -> AsyncGenerator[App, None]:
     """Opens the registry, the secret store and the way out, and runs what goes on in the background.
 
-    `listeners` are this process's own (address, port): upstreams may never be one of them. Raises StorageUnavailable.
+    `listeners` are this process's own (address, port): upstreams may never be one of them. Raises StorageUnavailable, ConfigError.
     """
     network = network or NetworkPolicy(allow_private=settings.private_networks, own_listeners=listeners)
     ring = (
@@ -112,8 +117,11 @@ async def open_app(
     async with open_database(settings.registry_url) as database:
         app, closing = _assemble(settings, database, ring, network)
         await app.registry.ensure_workspace(settings.workspace)
+        watch = config_watch(settings, app.file_admin, app.registry, app.secrets)
         failed: Exception | None = None
         try:
+            if watch is not None:
+                await watch.load()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_watch, "catalog", partial(_follow_changes, app))
                 tasks.start_soon(_watch, "keys", partial(_follow_keys, app))
@@ -123,6 +131,8 @@ async def open_app(
                     partial(_keep_house, app, SqlResultStore(database, ring), SqlCallKeys(database)),
                 )
                 tasks.start_soon(_watch, "history", app.history.run)
+                if watch is not None:
+                    tasks.start_soon(_watch, "config file", watch.follow)
                 try:
                     yield app
                 except Exception as e:  # noqa: BLE001 - raised below as it is: the task group would wrap it
@@ -192,7 +202,8 @@ def _assemble(
         log_fault=_log_fault,
         record=history.call,
     )
-    writer = Writer(
+    make_writer = partial(
+        Writer,
         registry,
         secrets,
         CheckRules(network, settings.tool_name_max, settings.stdio_allow, settings.public_url),
@@ -200,9 +211,12 @@ def _assemble(
         prefix=settings.secret_prefix,
         changed=catalogs.invalidate,
     )
+    writer = make_writer()
     admin_rules = AdminRules(settings.tool_name_max, settings.test_requires)
     health = HealthProbe(upstream, reader, parts_of, sessions)
-    admin = Admin(registry, catalogs, writer, gateway, health, admin_rules, make_tools, history, listings)
+    parts = (gateway, health, admin_rules, make_tools, history, listings)
+    admin = Admin(registry, catalogs, writer, *parts)
+    file_admin = Admin(registry, catalogs, make_writer(builtin=True), *parts)
     auth_admin = AuthAdmin(
         admin, registry, writer, parts_of, prefix=settings.secret_prefix, public_url=settings.public_url
     )
@@ -225,6 +239,7 @@ def _assemble(
         catalogs,
         gateway,
         admin,
+        file_admin,
         auth_admin,
         KeyAdmin(keys, key_store, registry, history),
         SecretAdmin(registry, secrets, settings.secret_prefix, history),

@@ -50,6 +50,10 @@ class Settings(BaseModel):
     database_url: str = Field(
         default="", description="Registry: sqlite:///PATH or postgresql://...; empty is registry.db in the home folder."
     )
+    config: Path | None = Field(
+        default=None,
+        description="A file, or a folder of files, that is the registry of the workspace: its integrations are builtin, and it is loaded again when it changes.",
+    )
     workspace: str = Field(default="default", pattern=WORKSPACE_ID, description="The workspace of stdio and the CLI.")
     secret_key: SecretStr | None = Field(
         default=None,

@@ -1,17 +1,24 @@
 """serve, stdio, version."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from server.cli.options import AsJson, Database, Home, Workspace, in_loop, print_json, settings_of
 
+Config = Annotated[
+    Path | None,
+    typer.Option(help="A file or folder that is the registry: loaded, watched, and loaded again when it changes."),
+]
+
 
 def serve_command(
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one and prints it. Default: 8080.")] = None,
     workers: Annotated[int | None, typer.Option(help="Server processes. Default: 1.")] = None,
+    config: Config = None,
     database: Database = None,
     home: Home = None,
     as_json: AsJson = False,
@@ -23,7 +30,7 @@ def serve_command(
     from server.listening import bind
     from server.serving import say, serve
 
-    settings = settings_of(home, database, host=host, port=port, workers=workers)
+    settings = settings_of(home, database, host=host, port=port, workers=workers, config=config)
     sock = bind(settings.host, settings.port)
     bound = sock.getsockname()
     settings = settings.model_copy(update={"port": bound[1]})
@@ -43,6 +50,7 @@ def serve_command(
             ("HOST", settings.host),
             ("PORT", str(settings.port)),
             ("WORKERS", str(settings.workers)),
+            ("CONFIG", str(settings.config.absolute()) if settings.config else ""),
         ):
             os.environ[f"INTEGRATIONS_MCP_{name}"] = value
     raise typer.Exit(serve(settings, sock))
@@ -53,6 +61,7 @@ def stdio_command(
     read_only: Annotated[bool, typer.Option("--read-only", help="No management tool that changes anything.")] = False,
     no_admin: Annotated[bool, typer.Option("--no-admin", help="Only the endpoints' tools.")] = False,
     demo: Annotated[bool, typer.Option("--demo", help="The demo clinic, in a registry of its own.")] = False,
+    config: Config = None,
     database: Database = None,
     home: Home = None,
 ) -> None:
@@ -61,7 +70,7 @@ def stdio_command(
     from server.stdio import serve_stdio
     from tools.callers import local_caller
 
-    settings = settings_of(home, database, workspace)
+    settings = settings_of(home, database, workspace, config=config)
 
     async def run() -> None:
         if demo:

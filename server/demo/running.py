@@ -32,7 +32,9 @@ class Clinic:
 def demo_settings(settings: Settings) -> Settings:
     """The user's settings with a folder, registry and workspace of the demo's own."""
     home = settings.home / "demo"
-    return settings.model_copy(update={"home": home, "database_url": "", "workspace": WORKSPACE, "secret_key": None})
+    return settings.model_copy(
+        update={"home": home, "database_url": "", "workspace": WORKSPACE, "secret_key": None, "config": None}
+    )
 
 
 @asynccontextmanager
