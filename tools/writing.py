@@ -93,14 +93,20 @@ class Writer:
 
     async def create(self, caller: Caller, request: CreateIntegrationRequest) -> Written:
         """Raises InvalidRequest, NameTaken, SecretPathNotAllowed, StorageUnavailable."""
-        draft = await self.draft_create(caller, request)
-        after = await self._provision(draft, None, self._registry.insert)
+        try:
+            draft = await self.draft_create(caller, request)
+            after = await self._provision(draft, None, self._registry.insert)
+        except InvalidRequest:
+            # Of several at once with one name, the others' tools clash with the first's: the name is what to tell.
+            if await self._is_taken(caller.workspace, request.name):
+                raise _name_taken(request.name) from None
+            raise
         return Written(None, after)
 
     async def draft_create(self, caller: Caller, request: CreateIntegrationRequest) -> _Draft:
         """Everything of a create but the writing; raises as `create` does. Also what `validate_only` runs."""
         if await self._is_taken(caller.workspace, request.name):
-            raise NameTaken(f"there is an integration named {request.name} already; update it or choose another name")
+            raise _name_taken(request.name)
         now = self._now()
         workspace = await self._registry.ensure_workspace(caller.workspace)
         integration_id = str(uuid.uuid4())
@@ -379,6 +385,10 @@ def _was_made(committing: "asyncio.Future[None] | None") -> bool:
     return (
         committing is not None and committing.done() and not committing.cancelled() and committing.exception() is None
     )
+
+
+def _name_taken(name: str) -> NameTaken:
+    return NameTaken(f"there is an integration named {name} already; update it or choose another name")
 
 
 def _with_versions(new: Integration, written: Mapping[str, str]) -> Integration:
