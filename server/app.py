@@ -19,8 +19,8 @@ from server.calls import HistoryRules, WrittenBehind
 from server.config_watch import config_watch
 from server.launching import Launcher
 from server.mcp_app import make_server
-from server.secret_stores import keyring
-from server.secret_stores.local import LocalSecretStore
+from server.secret_stores.keyring import Keyring
+from server.secret_stores.opening import open_keyring, open_secret_store
 from server.settings import Settings
 from server.store.call_keys import SqlCallKeys
 from server.store.database import Database, open_database
@@ -111,9 +111,7 @@ async def open_app(
     `listeners` are this process's own (address, port): upstreams may never be one of them. Raises StorageUnavailable, ConfigError.
     """
     network = network or NetworkPolicy(allow_private=settings.private_networks, own_listeners=listeners)
-    ring = (
-        keyring.given(settings.secret_key.get_secret_value()) if settings.secret_key else keyring.kept_in(settings.home)
-    )
+    ring = open_keyring(settings)
     async with open_database(settings.registry_url) as database:
         app, closing = _assemble(settings, database, ring, network)
         await app.registry.ensure_workspace(settings.workspace)
@@ -147,10 +145,10 @@ async def open_app(
 
 
 def _assemble(
-    settings: Settings, database: Database, ring: keyring.Keyring, network: NetworkPolicy
+    settings: Settings, database: Database, ring: Keyring, network: NetworkPolicy
 ) -> tuple[App, list[Callable[[], Awaitable[None]]]]:
     registry, key_store = SqlRegistry(database, settings.tool_name_max), SqlKeyStore(database)
-    secrets, closing = _secret_store(settings, database, ring)
+    secrets, closing = open_secret_store(settings, database, ring)
     upstream = Upstream(network, engine=AiohttpEngine(network, user_agent=f"integrations-mcp/{VERSION}"))
     reader = SecretReader(secrets)
     tokens = TokenCache(pins=SqlPins(database))
@@ -257,24 +255,6 @@ def _assemble(
         history.close,
         *closing,
     ]
-
-
-def _secret_store(
-    settings: Settings, database: Database, ring: keyring.Keyring
-) -> tuple[SecretStore, list[Callable[[], Awaitable[None]]]]:
-    """The store and what closes it."""
-    match settings.secret_store:
-        case "environment":
-            from server.secret_stores.environment import EnvironmentSecretStore
-
-            return EnvironmentSecretStore(os.environ), []
-        case "ssm":
-            from server.secret_stores.ssm import SsmSettings, open_ssm
-
-            ssm = open_ssm(SsmSettings(settings.ssm_region, settings.ssm_endpoint_url, settings.ssm_kms_key))
-            return ssm, [ssm.aclose]
-        case "local":
-            return LocalSecretStore(database, ring), []
 
 
 def _log_fault(call_id: str, fault: BaseException) -> None:

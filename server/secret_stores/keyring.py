@@ -14,6 +14,8 @@ from pathlib import Path
 from tools.errors import SecretStoreUnavailable
 
 KEY_FILE = "secret.key"
+OLD_KEY_FILE = "secret.key.old"
+"""The key before, while `secrets rekey` is under way."""
 _BYTES = 32
 
 
@@ -58,6 +60,15 @@ def kept_in(home: Path) -> Keyring:
         if not path.exists():
             _make(path)
         return Keyring(key=_read(path), source=KEY_FILE)
+    except OSError as error:
+        raise SecretStoreUnavailable(f"The key file {path} can't be used: {error.strerror}.") from None
+
+
+def old_kept_in(home: Path) -> Keyring | None:
+    """The key before, if a change of keys was begun and hasn't ended. Raises SecretStoreUnavailable."""
+    path = home / OLD_KEY_FILE
+    try:
+        return Keyring(key=_read(path), source=OLD_KEY_FILE) if path.exists() else None
     except OSError as error:
         raise SecretStoreUnavailable(f"The key file {path} can't be used: {error.strerror}.") from None
 

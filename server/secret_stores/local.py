@@ -22,10 +22,11 @@ _NONCE = 12
 class LocalSecretStore:
     """`tools.secrets.SecretStore` over a database. A value is bound to its path and version: moved, it doesn't open."""
 
-    def __init__(self, database: Database, keyring: Keyring) -> None:
+    def __init__(self, database: Database, keyring: Keyring, old: Keyring | None = None) -> None:
+        """`old` also opens what it sealed: a change of keys is under way (`secrets rekey`)."""
         self._database = database
         self._keyring = keyring
-        self._cipher = AESGCM(keyring.derive("secrets"))
+        self._ciphers = {ring.key_id: AESGCM(ring.derive("secrets")) for ring in (keyring, old) if ring is not None}
         self._key_id = keyring.key_id
 
     async def read(self, path: str, version: str | None = None) -> Secret:
@@ -38,25 +39,32 @@ class LocalSecretStore:
             row = (await connection.execute(query)).first()
         if row is None:
             raise SecretNotFound(f"No secret is stored at {path}.")
-        if row.key_id != self._key_id:
+        cipher = self._ciphers.get(row.key_id)
+        if cipher is None:
             raise SecretStoreUnavailable(
                 f"The secret at {path} was encrypted with another key than {self._keyring.source}; bring back the key it "
-                "was written with, or store the secret again."
+                "was written with, or store the secret again. If the key was changed just now (secrets rekey), restart this "
+                "process."
             )
-        try:
-            value = self._cipher.decrypt(row.sealed[:_NONCE], row.sealed[_NONCE:], _bound_to(path, row.version))
-        except InvalidTag:
-            raise SecretStoreUnavailable(f"The secret at {path} is damaged; store it again.") from None
-        return Secret(value=value.decode(), version=row.version)
+        return Secret(value=opened(cipher, path, row.version, row.sealed), version=row.version)
 
     async def write(self, path: str, value: str) -> str:
         newest = select(func.max(secret_values.c.version)).where(secret_values.c.path == path)
+        foreign = select(secret_values.c.key_id).where(secret_values.c.key_id.not_in(list(self._ciphers))).limit(1)
         async with self._database.write() as connection:
+            if (await connection.execute(foreign)).first() is not None:
+                # The key was changed behind our back: what we seal with the old one nobody could open later.
+                raise SecretStoreUnavailable(
+                    f"There are secrets that were encrypted with another key than {self._keyring.source}. If the key was "
+                    "changed just now (secrets rekey), restart this process; else bring back the key, or remove them."
+                )
             version = _next_version((await connection.execute(newest)).scalar())
-            nonce = os.urandom(_NONCE)
-            sealed = nonce + self._cipher.encrypt(nonce, value.encode(), _bound_to(path, version))
             row = insert(secret_values).values(
-                path=path, version=version, key_id=self._key_id, sealed=sealed, created_at=datetime.now(UTC)
+                path=path,
+                version=version,
+                key_id=self._key_id,
+                sealed=sealed(self._ciphers[self._key_id], path, version, value),
+                created_at=datetime.now(UTC),
             )
             await connection.execute(row)
         return version
@@ -79,6 +87,20 @@ class LocalSecretStore:
         query = select(secret_values.c.path).distinct().where(or_(secret_values.c.path == top, under))
         async with self._database.read() as connection:
             return list((await connection.execute(query.order_by(secret_values.c.path))).scalars())
+
+
+def sealed(cipher: AESGCM, path: str, version: str, value: str) -> bytes:
+    """Nonce and ciphertext, bound to path and version."""
+    nonce = os.urandom(_NONCE)
+    return nonce + cipher.encrypt(nonce, value.encode(), _bound_to(path, version))
+
+
+def opened(cipher: AESGCM, path: str, version: str, row: bytes) -> str:
+    """The value. Raises SecretStoreUnavailable when it isn't what was sealed for this path and version."""
+    try:
+        return cipher.decrypt(row[:_NONCE], row[_NONCE:], _bound_to(path, version)).decode()
+    except InvalidTag:
+        raise SecretStoreUnavailable(f"The secret at {path} is damaged; store it again.") from None
 
 
 def _bound_to(path: str, version: str) -> bytes:

@@ -52,6 +52,11 @@ class WorkspaceRows:
             await ensure(self._database, connection, workspace)
             return (await connection.execute(written)).scalar_one()
 
+    async def workspaces(self) -> list[str]:
+        """All there are, by id."""
+        async with self._database.read() as connection:
+            return list((await connection.execute(select(workspaces.c.id).order_by(workspaces.c.key))).scalars())
+
     async def version(self, workspace: str) -> int:
         query = select(workspaces.c.version).where(workspaces.c.key == key_of(workspace))
         async with self._database.read() as connection:

@@ -1,0 +1,75 @@
+"""A new key for everything at rest: `secrets rekey`. It can be cut off anywhere and is finished by running it again.
+
+With a key file: the new key becomes `secret.key` and the one before is kept as `secret.key.old`, so that a process that starts
+in between reads what either has sealed; then all rows are sealed anew in one transaction; then the old key goes.
+"""
+
+import base64
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sqlalchemy import delete, select, update
+
+from server.secret_stores.keyring import KEY_FILE, OLD_KEY_FILE, Keyring, kept_in, old_kept_in
+from server.secret_stores.local import opened, sealed
+from server.store.database import Database
+from server.store.tables import kept_results, secret_values
+from tools.errors import SecretStoreUnavailable
+
+
+async def rekey_file(database: Database, home: Path) -> int:
+    """A new key file; returns how many values were sealed anew. Raises SecretStoreUnavailable, StorageUnavailable."""
+    ring, old = kept_in(home), old_kept_in(home)
+    if old is None or old.key == ring.key:
+        old, ring = ring, _replace(home)
+    count = await reseal(database, [old], ring)
+    (home / OLD_KEY_FILE).unlink(missing_ok=True)
+    return count
+
+
+async def reseal(database: Database, old: Sequence[Keyring], new: Keyring) -> int:
+    """Seals every value with `new`, all or none; kept results, which live for minutes, are dropped."""
+    ciphers = {ring.key_id: AESGCM(ring.derive("secrets")) for ring in (*old, new)}
+    count = 0
+    async with database.write() as connection:
+        rows = (await connection.execute(select(secret_values).where(secret_values.c.key_id != new.key_id))).all()
+        for row in rows:
+            if row.key_id not in ciphers:
+                raise SecretStoreUnavailable(
+                    f"The secret at {row.path} was encrypted with a key that isn't here; nothing was changed. Bring that key "
+                    "back, or remove the secret."
+                )
+            value = opened(ciphers[row.key_id], row.path, row.version, row.sealed)
+            this = (secret_values.c.path == row.path) & (secret_values.c.version == row.version)
+            again = sealed(ciphers[new.key_id], row.path, row.version, value)
+            await connection.execute(update(secret_values).where(this).values(key_id=new.key_id, sealed=again))
+            count += 1
+        await connection.execute(delete(kept_results))
+    return count
+
+
+def _replace(home: Path) -> Keyring:
+    """The key becomes the old one, and a new one takes its place; at every moment there is a whole key file."""
+    path, old = home / KEY_FILE, home / OLD_KEY_FILE
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(base64.b64encode(secrets.token_bytes(32)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if not old.exists():
+            os.link(path, old)
+        draft.replace(path)
+    except OSError as error:
+        raise SecretStoreUnavailable(f"The key file {path} can't be replaced: {error.strerror}.") from None
+    finally:
+        draft.unlink(missing_ok=True)
+    folder = os.open(home, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return kept_in(home)
