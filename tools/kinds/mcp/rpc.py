@@ -88,7 +88,7 @@ class Peer:
 
     write: Callable[[bytes], Awaitable[None]]
     notice: Notice
-    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     _waiting: dict[int, _Waiting] = field(default_factory=dict[int, _Waiting])
     _tasks: set[asyncio.Future[Any]] = field(default_factory=set[asyncio.Future[Any]])
     _failed: LinkLost | None = None
