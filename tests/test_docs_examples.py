@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from server.config_file import parse_text
 from tools.address_guard import NetworkPolicy
 from tools.arguments import compile_arguments
 from tools.checks import CheckRules, check
@@ -40,8 +40,14 @@ def examples(kind: str) -> list[Any]:
     ]
 
 
+def read(text: str) -> Any:
+    """As `apply` and `load` read it."""
+    (entry,) = parse_text(text, "docs", {})
+    return entry.data
+
+
 def integration_of(endpoint: str) -> dict[str, Any]:
-    return {"name": "clinic", "display_name": "Clinic", "base_url": BASE, "endpoints": [yaml.safe_load(endpoint)]}
+    return {"name": "clinic", "display_name": "Clinic", "base_url": BASE, "endpoints": [read(endpoint)]}
 
 
 def requests() -> list[Any]:
@@ -69,7 +75,7 @@ def stored(body: dict[str, Any]) -> Integration:
 
 @pytest.mark.parametrize("text", examples("integration"))
 def test_an_integration_of_the_docs_can_be_written(text: str) -> None:
-    integration = stored(yaml.safe_load(text))
+    integration = stored(read(text))
     assert integration.endpoints
     assert check(integration, [], CheckRules(NetworkPolicy())) == []
 
