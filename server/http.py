@@ -4,14 +4,15 @@ In front of everything: Host and Origin checks (MCP spec, transports: DNS rebind
 """
 
 import contextlib
-import uuid
-from collections.abc import AsyncGenerator
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import anyio
 import orjson
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
+from mcp.server.context import ServerRequestContext
 from mcp.server.sse import SseServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,6 +48,7 @@ class HttpApp:
             max_request_body_size=app.settings.max_body_bytes,
         )
         self._sse_server = app.mcp_server(None, announces=True)
+        self._sse_server.middleware.append(self._count_message)
         self._sse = SseServerTransport(MESSAGES_PATH, max_request_body_size=app.settings.max_body_bytes)
         self._fast = (
             FastPath(
@@ -150,6 +152,17 @@ class HttpApp:
             self._in_flight -= 1
             self._idle.set()
 
+    async def _count_message(
+        self, ctx: ServerRequestContext[Any, Any], call_next: Callable[[ServerRequestContext[Any, Any]], Awaitable[Any]]
+    ) -> Any:
+        """The same for SSE, where the POST that brings a call has ended long before the call does."""
+        self._in_flight += 1
+        try:
+            return await call_next(ctx)
+        finally:
+            self._in_flight -= 1
+            self._idle.set()
+
     async def until_idle(self) -> None:
         """Returns when no call is running."""
         while self._in_flight:
@@ -196,7 +209,7 @@ def _request_id(given: bytes | None) -> str:
     """The caller's own where it is one harmless word, so that his log and ours can be read together."""
     if given and len(given) <= 128 and all(33 <= c < 127 for c in given):
         return given.decode()
-    return "req_" + uuid.uuid4().hex[:20]
+    return "req_" + os.urandom(10).hex()
 
 
 def _with_request_id(send: Send, request_id: str) -> Send:

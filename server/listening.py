@@ -11,6 +11,8 @@ def bind(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        # Not later: until it listens, a second process can bind the same port, and clients told of it are refused.
+        sock.listen(2048)
     except OSError as e:
         sock.close()
         if e.errno in (48, 98, 10048):

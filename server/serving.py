@@ -25,6 +25,8 @@ from server.telemetry import set_up_logs
 
 _LISTENERS = "_INTEGRATIONS_LISTENERS"
 """Tells worker processes which sockets are this server's own (address|port, comma-separated); not a setting."""
+_LAST_WORDS_S = 0.1
+"""Between the end of the last call and the end of the streams: the SDK writes a call's answer after its handler has ended."""
 
 
 class Serving:
@@ -45,6 +47,8 @@ class Serving:
         self._app = app
         self._http: HttpApp | None = None
         self._drain: asyncio.Task[None] | None = None
+        self.failure: Exception | None = None
+        """Why it couldn't start."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -60,7 +64,8 @@ class Serving:
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         except Exception as e:  # noqa: BLE001 - told to uvicorn, which ends the process
-            failed = "startup" if self._http is None else "shutdown"
+            failed = "shutdown" if self._http is not None else "startup"
+            self.failure = e
             await send({"type": f"lifespan.{failed}.failed", "message": str(e)})
             return
         await send({"type": "lifespan.shutdown.complete"})
@@ -112,6 +117,7 @@ class Serving:
                 await self._http.until_idle()
         except TimeoutError:
             pass
+        await asyncio.sleep(_LAST_WORDS_S)
         AppStatus.should_exit = True
 
 
@@ -137,19 +143,35 @@ def serve(settings: Settings, sock: socket.socket) -> int:
     if settings.workers > 1:
         return _serve_with_workers(settings, sock, listeners)
     _end_without_a_signal()
-    server = uvicorn.Server(config_of(Serving(settings, listeners, sessions=True), settings))
-    server.run(sockets=[sock])
+    serving = Serving(settings, listeners, sessions=True)
+    server = uvicorn.Server(config_of(serving, settings))
+    try:
+        server.run(sockets=[sock])
+    except SystemExit:  # uvicorn's own code, where the lifespan failed
+        if serving.failure is None:
+            raise
+    if serving.failure is not None:
+        raise serving.failure
     return 0 if server.started else 1
 
 
 def _serve_with_workers(settings: Settings, sock: socket.socket, listeners: frozenset[tuple[str, int]]) -> int:
+    from uvicorn.config import STARTUP_FAILURE
     from uvicorn.supervisors import Multiprocess
+
+    class Workers(Multiprocess):
+        def terminate_all(self) -> None:
+            # Held open here, connections would be taken that nobody answers any more.
+            for listener in self.sockets:
+                listener.close()
+            super().terminate_all()
 
     # Workers are new processes: they read the settings again, from the environment that the CLI has completed.
     os.environ[_LISTENERS] = ",".join(f"{host}|{port}" for host, port in listeners)
     config = config_of("server.serving:worker_app", settings, factory=True, workers=settings.workers)
-    Multiprocess(config, sockets=[sock]).run()
-    return 0
+    workers = Workers(config, sockets=[sock])
+    workers.run()
+    return 1 if any(p.exitcode == STARTUP_FAILURE for p in workers.processes) else 0
 
 
 def worker_app() -> Serving:
