@@ -92,11 +92,11 @@ class HealthProbe:
         if known is not None and not fresh and self._clock() - known[0] < CACHED_S:
             return known[1]
         credential = await self._walk(integration) if fresh else None
-        health = replace(await self._probe(integration), credential=credential)
+        health = await self._probe(integration)
         if len(self._known) > 20_000:
             self._known.clear()
         self._known[key] = (self._clock(), health)
-        return health
+        return replace(health, credential=credential)
 
     async def _walk(self, integration: Integration) -> dict[str, object] | None:
         """The way to a new credential: nothing that was kept or remembered counts (rules B6)."""
