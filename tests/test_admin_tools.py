@@ -223,6 +223,16 @@ async def test_arguments_that_came_as_text_are_read(world: World) -> None:
     assert (await world.app.admin.get(world.owner, "shop")).endpoints[0].path == "/v3/{id}"
 
 
+async def test_what_to_check_next_is_the_endpoint_written_and_never_a_write(world: World) -> None:
+    body = shop()
+    body["endpoints"].insert(0, {"name": "buy", "description": "Buys one item now.", "path": "/buy"})
+    await world.create(body)
+    found = await done(world, "update_endpoint", tool="shop_list_items", patch={"description": "Lists all the items."})
+    assert found["next"] == 'Check it with test_integration_endpoint {"tool":"shop_list_items","params":{...}}'
+    assert (await done(world, "update_endpoint", tool="shop_buy", patch={"body_format": "form"}))["next"] is None
+    assert "shop_get_item" in (await done(world, "update_integration", integration="shop", display_name="X"))["next"]
+
+
 # ------------------------------------------------------------------ refusals
 
 

@@ -61,6 +61,8 @@ def _names(items: Sequence[Any]) -> list[str]:
 
 
 def _short(value: Any) -> Any:
-    """A value as it is, or the beginning of its text."""
+    """A value as it is (an object without what is empty in it), or the beginning of its text."""
+    if is_object(value):
+        value = {n: v for n, v in value.items() if v is not None and v != {} and v != []}
     text = value if isinstance(value, str) else write_json(value)
     return value if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…"

@@ -36,8 +36,10 @@ WRITTEN: dict[str, Any] = {
 """Output of every tool that writes. `call` is the example of `next` as a complete call."""
 
 
-def written(desk: Desk, asking: Asking, done: Written, *, validate_only: bool, note: str = "") -> dict[str, Any]:
-    """The answer of a create or update."""
+def written(
+    desk: Desk, asking: Asking, done: Written, *, validate_only: bool, note: str = "", endpoint: str | None = None
+) -> dict[str, Any]:
+    """The answer of a create or update; `endpoint` is the one that was written, where it was one."""
     after = done.after
     shown = {k: v for k, v in plain(desk.admin.shown(asking.caller, after)).items() if k not in _UNINTERESTING}
     before: dict[str, Any] = {}
@@ -48,7 +50,9 @@ def written(desk: Desk, asking: Asking, done: Written, *, validate_only: bool, n
     tools, old = desk.admin.tools(after), desk.admin.tools(done.before) if done.before is not None else ()
     moved = _moved(old, tools)
     did = "Nothing was written: this is what would be." if validate_only else "Done."
-    what = f"created with {len(after.endpoints)} endpoints" if done.before is None else f"{len(changes)} changes"
+    many = len(after.endpoints) if done.before is None else len(changes)
+    what = f"created with {many} endpoint" if done.before is None else f"{many} change"
+    what += "" if many == 1 else "s"
     call = None if validate_only else _example(tools, moved)
     hint = (
         f"Your client may not show new tools until it reconnects; until then: call_tool {orjson.dumps(call['arguments']).decode()}"
@@ -64,7 +68,7 @@ def written(desk: Desk, asking: Asking, done: Written, *, validate_only: bool, n
         "warnings": warnings_of(tools),
         "tools": moved,
         "rebound": list(done.rebound),
-        "next": hint or (None if validate_only or not tools else _check(tools)),
+        "next": hint or (None if validate_only else _check(tools, endpoint)),
         "call": call,
     }
 
@@ -121,5 +125,9 @@ def _example(tools: tuple[Tool, ...], moved: dict[str, Any]) -> dict[str, Any] |
     return {"tool": "call_tool", "arguments": {"tool": tool.name, "arguments": dict.fromkeys(required, "...")}}
 
 
-def _check(tools: tuple[Tool, ...]) -> str:
-    return f'Check it with test_integration_endpoint {{"tool":"{tools[0].name}","params":{{...}}}}'
+def _check(tools: tuple[Tool, ...], endpoint: str | None) -> str | None:
+    """How to see whether it works: never by a tool that writes, which a test would really do."""
+    for tool in tools:
+        if not tool.writes and endpoint in (None, tool.endpoint.name):
+            return f'Check it with test_integration_endpoint {{"tool":"{tool.name}","params":{{...}}}}'
+    return None

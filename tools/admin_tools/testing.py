@@ -33,7 +33,7 @@ from tools.repair import problems_of
 from tools.results import KEPT_FOR, KeptResult
 from tools.sketch import sketch
 
-_PREVIEW = 1000
+_PREVIEW = 600
 _AGENT_SEES = 4000
 _KEPT_LIMIT = 40_000
 _RAW = "t_"
@@ -61,7 +61,7 @@ async def _test(desk: Desk, asking: Asking, args: Mapping[str, Any]) -> dict[str
         "attempts": stages["attempts"],
         "credential": stages.get("credential"),
         "stages": _stages(outcome, stages["stages"]),
-        "agent_sees": _cut(outcome.text, _AGENT_SEES),
+        "agent_sees": _cut(_agents(outcome.text), _AGENT_SEES),
         "result_id": result_id,
         "next": _next(outcome, problems, result_id),
     }
@@ -79,12 +79,12 @@ async def _preview(desk: Desk, asking: Asking, args: Mapping[str, Any]) -> dict[
     tool = desk.admin.tool(integration.model_copy(update={"endpoints": endpoints}), tried)
     ok = not outcome.is_error
     return {
-        "summary": "This is what an agent would see." if ok else outcome.text[:300],
+        "summary": "This is what an agent would see." if ok else _cut(_agents(outcome.text), 300),
         "ok": ok,
         "failed_stage": failed_stage(outcome),
         "problems": problems_of(outcome, tool, NOTHING_TO_HIDE),
         "stages": _stages(outcome, explain(outcome, NOTHING_TO_HIDE)["stages"]),
-        "agent_sees": _cut(outcome.text, _AGENT_SEES),
+        "agent_sees": _cut(_agents(outcome.text), _AGENT_SEES),
         "next": "Write it with update_endpoint and the same patch." if ok and patch else None,
     }
 
@@ -119,7 +119,7 @@ async def _keep(desk: Desk, caller: Caller, outcome: Outcome) -> str | None:
 
 
 def _stages(outcome: Outcome, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The stages reached, each with its size, a preview and the shape of its data."""
+    """The stages reached that changed something, each with its size, a preview and the shape of its data."""
     shaped = outcome.trace.shaped or getattr(outcome.error, "partial", None)
     raw = outcome.trace.raw
     values = {
@@ -128,9 +128,12 @@ def _stages(outcome: Outcome, rows: list[dict[str, Any]]) -> list[dict[str, Any]
         "after_mapping": getattr(shaped, "after_mapping", None),
     }
     stages: list[dict[str, Any]] = []
-    failed = failed_stage(outcome)
+    failed, before = failed_stage(outcome), None
     for row in rows:
         value = values.get(row["name"])
+        if value is not None and value == before:
+            continue  # not configured: it repeats the value before it
+        before = value
         stages.append(
             {
                 "name": row["name"],
@@ -148,7 +151,7 @@ def _stages(outcome: Outcome, rows: list[dict[str, Any]]) -> list[dict[str, Any]
 
 def _summary(outcome: Outcome, problems: list[dict[str, Any]]) -> str:
     if outcome.is_error:
-        return f"{outcome.tool} failed: {outcome.text[:300]}"
+        return f"{outcome.tool} failed: {_cut(_agents(outcome.text), 300)}"
     found = f", but {len(problems)} thing(s) it names were not found" if problems else ""
     return f"{outcome.tool} answered in {outcome.duration_ms:.0f} ms{found}"
 
@@ -159,6 +162,11 @@ def _next(outcome: Outcome, problems: list[dict[str, Any]], result_id: str | Non
     if problems and result_id is not None:
         return f'Try changes with preview_result {{"tool":"{outcome.tool}","result_id":"{result_id}","patch":{{...}}}}: nothing is called.'
     return None
+
+
+def _agents(text: str) -> str:
+    """Without the line for those who may test: an agent doesn't see it, and who tests has come here."""
+    return text.partition("\nDiagnose: ")[0]
 
 
 def _cut(text: str, most: int) -> str:
