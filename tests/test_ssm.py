@@ -10,6 +10,7 @@ import pytest
 from moto_server import Recorder, moto, recording
 from upstreams import Hostile
 
+from server.secret_stores.moving import Moving
 from server.secret_stores.ssm import STANDARD_BYTES, SsmSecretStore, SsmSettings, open_ssm
 from tests.world import World, gateway
 from tools.callers import ROLE_PERMISSIONS, Caller
@@ -393,3 +394,23 @@ async def test_a_write_that_fails_after_provisioning_removes_what_it_provisioned
         await world.app.writer._provision(new, None, lost)
     with pytest.raises(SecretNotFound):
         await world.app.secrets.read(f"/gw/acme/integrations/{new.integration.id}/token")
+
+
+@slow
+async def test_secrets_move_to_parameter_store_and_back(
+    tmp_path: Path, store: SsmSecretStore, aws: Recorder, upstream: Hostile
+) -> None:
+    """The rows name the versions of the new store, a gateway on it calls as before, and nothing of ours stays behind."""
+    async with gateway(tmp_path) as before:
+        made = await before.create(system(upstream.url))
+        path = f"/gw/acme/integrations/{made.id}/token"
+        await Moving(before.app.registry, before.app.secrets, store).run()
+        assert await before.app.secrets.paths("/gw") == []
+    async with gateway(tmp_path, secret_store="ssm", ssm_region=REGION, ssm_endpoint_url=aws.url) as on_aws:
+        await on_aws.call("crm_get")
+    assert upstream.received[-1].header("authorization") == "Bearer canary-12345678"
+    async with gateway(tmp_path) as after:
+        await Moving(after.app.registry, store, after.app.secrets).run()
+        await after.call("crm_get")
+    assert upstream.received[-1].header("authorization") == "Bearer canary-12345678"
+    assert await store.versions(path) == {}
