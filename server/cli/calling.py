@@ -1,6 +1,7 @@
 """call and tools: what an agent can do, done from the shell."""
 
 import json
+from textwrap import shorten
 from typing import Annotated, Any
 
 import typer
@@ -78,7 +79,10 @@ def tools_command(
         return
     from server.cli.tables import print_table
 
-    rows = [[e["name"], n, e["description"].split("\n")[0][:90]] for e, n in zip(entries, tokens, strict=True)]
+    rows = [
+        [e["name"], n, shorten(e["description"].split("\n")[0], 90, placeholder=" …")]
+        for e, n in zip(entries, tokens, strict=True)
+    ]
     print_table(["tool", "tokens", "description"], rows)
     typer.echo(f"{len(entries)} tools, about {sum(tokens)} tokens", err=True)
     for host in hosts_over(len(entries)):
