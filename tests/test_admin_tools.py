@@ -21,6 +21,8 @@ from tools.outcome import Outcome
 pytestmark = pytest.mark.anyio
 
 READ = {
+    "read_audit",
+    "read_calls",
     "get_integration",
     "integration_health_check",
     "list_integrations",
@@ -453,6 +455,30 @@ async def test_a_sample_is_shaped_with_arguments_and_a_fault_names_its_repair(wo
     bad = await done(world, "preview_result", **which, patch={"result_template": "{{ nam }}"})
     assert bad["ok"] is False
     assert bad["problems"][0]["fix"]["arguments"]["patch"] == {"result_template": "{{ name }}"}
+
+
+async def test_history_is_read_newest_first_and_narrowed(world: World) -> None:
+    async def item(request: Request) -> JSONResponse:
+        return JSONResponse({"a": 1}, 200 if request.path_params["id"] == "1" else 404)
+
+    async with listening(Starlette(routes=[Route("/items/{id}", item)])) as base:
+        await world.create(shop(base))
+        await done(world, "update_integration", integration="shop", display_name="Shop 2")
+        await world.call("shop_get_item", id="1")
+        await world.call("shop_get_item", id="2")
+    calls = await done(world, "read_calls", integration="shop")
+    assert [(r["tool"], r["error_code"]) for r in calls["calls"]] == [
+        ("shop_get_item", "upstream_404"),
+        ("shop_get_item", None),
+    ]
+    assert len((await done(world, "read_calls", failed=True))["calls"]) == 1
+    audit = await done(world, "read_audit", integration="shop")
+    assert [r["action"] for r in audit["changes"]] == ["integration.update", "integration.create"]
+    assert {"at": "/display_name", "before": "Shop", "after": "Shop 2"} in audit["changes"][0]["changes"]
+    narrow = replace(world.owner, tools=frozenset({"shop_list_items"}))
+    outcome = await world.app.toolbox.call(narrow, "read_calls", {})
+    assert outcome.structured is not None
+    assert outcome.structured["calls"] == []
 
 
 async def test_list_shows_rows_and_get_of_a_large_integration_shortens_its_endpoints(world: World) -> None:

@@ -21,7 +21,13 @@ PROBLEM_FIELDS = ("code", "stage", "at", "what", "available", "fix", "sure", "as
 
 def problems_of(outcome: Outcome, tool: Tool, masker: Masker) -> list[dict[str, Any]]:
     """The problems of one test, the one that stopped it first. Empty where nothing is wrong."""
-    at = pointer("endpoints", next(i for i, e in enumerate(tool.integration.endpoints) if e.name == tool.endpoint.name))
+    # A tool that an upstream of protocol mcp shows by itself is no endpoint: nothing of it is written here.
+    at = next(
+        (pointer("endpoints", i) for i, e in enumerate(tool.integration.endpoints) if e.name == tool.endpoint.name),
+        None,
+    )
+    if at is None or tool.integration.protocol == "mcp":
+        return _of_upstream_tool(tool, outcome, masker)
     trace, error = outcome.trace, outcome.error
     repairs: list[Repair] = []
     if trace.raw is not None and (error is None or isinstance(error, ShapingFailed)):
@@ -44,6 +50,17 @@ def problems_of(outcome: Outcome, tool: Tool, masker: Masker) -> list[dict[str, 
         }
         for r in repairs
     ]
+
+
+def _of_upstream_tool(tool: Tool, outcome: Outcome, masker: Masker) -> list[dict[str, Any]]:
+    """Only who must act: the request to another MCP server can't be judged from here."""
+    error = outcome.error
+    if error is None:
+        return []
+    known: dict[str, Any] = dict.fromkeys(PROBLEM_FIELDS) | {"at": "", "available": [], "sure": False}
+    stage = failed_stage(outcome) or "request"
+    said = {"code": error.full_code, "stage": stage, "what": masker.text(error.message), "ask_human": _who(tool, error)}
+    return [known | said]
 
 
 def _call(tool: Tool, r: Repair) -> dict[str, Any] | None:

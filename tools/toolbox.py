@@ -15,6 +15,7 @@ import orjson
 
 from tools.admin_tools.admin_tool import AdminTool, Asking, Confirm, Desk
 from tools.admin_tools.endpoints import ENDPOINTS
+from tools.admin_tools.history import HISTORY
 from tools.admin_tools.reading import READING
 from tools.admin_tools.refusal import RequestRefused, refusal
 from tools.admin_tools.testing import TESTING
@@ -54,7 +55,7 @@ class Toolbox:
         self._mode: ToolMode = tool_mode
         self._finder = Finder()
         self._admin_tools: dict[str, AdminTool] = {
-            tool.name: tool for tool in (*READING, *TESTING, *WRITING, *ENDPOINTS)
+            tool.name: tool for tool in (*READING, *HISTORY, *TESTING, *WRITING, *ENDPOINTS)
         }
 
     async def call(
