@@ -49,6 +49,16 @@ class Running:
         with self._patience():
             return self.process.stderr.readline()
 
+    def write(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def end_input(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
+
     def send(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 

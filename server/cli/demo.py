@@ -41,7 +41,7 @@ async def _demo(settings: Any, sock: Any, *, once: bool, as_json: bool) -> None:
     host, port = sock.getsockname()[:2]
     async with running_demo(settings, frozenset({(host, port)})) as (app, _):
         made = await app.keys.create(WORKSPACE, role="owner", name="demo", days=1)
-        url = f"http://{host}:{port}"
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         facts = {
             "mcp_url": f"{url}/mcp",
             "sse_url": f"{url}/sse",

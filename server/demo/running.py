@@ -1,11 +1,13 @@
 """The demo, running: the clinic on loopback, and a gateway with a registry of its own that knows it. Never the user's registry."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
+from itertools import count
 from pathlib import Path
+from typing import IO
 
 import uvicorn
 
@@ -29,12 +31,35 @@ class Clinic:
     base_url: str
 
 
-def demo_settings(settings: Settings) -> Settings:
-    """The user's settings with a folder, registry and workspace of the demo's own."""
-    home = settings.home / "demo"
-    return settings.model_copy(
-        update={"home": home, "database_url": "", "workspace": WORKSPACE, "secret_key": None, "config": None}
-    )
+@contextmanager
+def demo_settings(settings: Settings) -> Generator[Settings]:
+    """The user's settings with a folder, registry and workspace of the demo's own.
+
+    The folder is `demo` in the home folder, or demo-2 and so on while other demos run: each run has a clinic of its own,
+    and a registry can name only one. Raises OSError with a sentence that helps.
+    """
+    for number in count(1):
+        home = settings.home / ("demo" if number == 1 else f"demo-{number}")
+        make_folder(home)
+        with (home / "in-use").open("w") as file:
+            if not _lock(file):
+                continue
+            own = {"home": home, "database_url": "", "workspace": WORKSPACE, "secret_key": None}
+            yield settings.model_copy(update=own)
+            return
+
+
+def _lock(file: IO[str]) -> bool:
+    """Whether this process is the only one that holds the file now; it does until the file is closed."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: two demos at once share a registry there
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @asynccontextmanager
@@ -54,8 +79,9 @@ async def running_clinic() -> AsyncGenerator[Clinic, None]:
 class _QuietServer(uvicorn.Server):
     """Signals are the gateway's: the clinic ends with its block."""
 
-    def install_signal_handlers(self) -> None:
-        pass
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
 
 
 @asynccontextmanager
@@ -63,12 +89,11 @@ async def running_demo(
     settings: Settings, listeners: frozenset[tuple[str, int]] = frozenset()
 ) -> AsyncGenerator[tuple[App, Clinic], None]:
     """The clinic and a gateway that may reach loopback, with the integration `clinic` written for this run's port."""
-    own = demo_settings(settings)
-    make_folder(own.home)
     network = NetworkPolicy(allow_private=(ip_network("127.0.0.0/8"),), own_listeners=listeners)
-    async with running_clinic() as clinic, open_app(own, listeners=listeners, network=network) as app:
-        await write_demo(app, clinic.base_url)
-        yield app, clinic
+    with demo_settings(settings) as own:
+        async with running_clinic() as clinic, open_app(own, listeners=listeners, network=network) as app:
+            await write_demo(app, clinic.base_url)
+            yield app, clinic
 
 
 async def write_demo(app: App, base_url: str) -> None:
@@ -91,6 +116,8 @@ def make_folder(home: Path) -> None:
     """Raises OSError with a sentence that helps."""
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (home / "in-use").open("a"):
+            pass
     except OSError as e:
         raise OSError(
             f"can't write to {home} ({e.strerror}): set INTEGRATIONS_MCP_HOME to a folder that you may write to"
