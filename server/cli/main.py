@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from server.cli import auth, calling, config, demo, integrations, keys, loading, secrets, serving
+from server.cli import auth, calling, config, connect, demo, integrations, keys, loading, secrets, serving
 from server.cli.options import print_json
 from server.config_file import ConfigError
 from server.settings import SettingsError
@@ -33,6 +33,7 @@ app.command("apply")(config.apply_command)
 app.command("diff")(config.diff_command)
 app.command("export")(config.export_command)
 app.command("check")(config.check_command)
+app.command("connect")(connect.connect_command)
 app.command("version")(serving.version_command)
 
 
