@@ -202,6 +202,7 @@ def _decode(cursor: str) -> str:
         name = base64.urlsafe_b64decode(cursor.encode()).decode()
     except (binascii.Error, UnicodeError, ValueError):
         name = ""
-    if not name or _encode(name) != cursor:  # the decoder skips what isn't base64
+    # Lenient decoding reads something out of any text: only what this list wrote itself is a cursor.
+    if not name or _encode(name) != cursor:
         raise InvalidRequest([Issue(("cursor",), "this cursor is not one of tools/list; list from the beginning")])
     return name
