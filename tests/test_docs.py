@@ -1,5 +1,6 @@
 """What README and docs name exists, and what exists is named: commands, options, settings, tools, error codes, routes, fields, links."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,12 @@ def test_no_page_has_a_path_of_a_machine_or_an_address_of_a_registry(path: Path)
     text = path.read_text("utf-8")
     assert re.findall(r"(?<![\w.])/(?:work|tmp|root|home|Users)/\S*", text) == []
     assert re.findall(r"\S*(?:pypi\.|npmjs\.|/simple/)\S*", text) == []
+
+
+@each_page
+def test_what_is_shown_as_json_can_be_pasted(path: Path) -> None:
+    for block in re.findall(r"```json[^\n]*\n(.*?)```", path.read_text("utf-8"), re.DOTALL):
+        assert json.loads(block) is not None
 
 
 @each_page
