@@ -1,42 +1,25 @@
-"""The JWKS of an integration and its openid-configuration, which verifiers fetch without a key (rules D1, E1), and their management.
+"""The JWKS of an integration and its openid-configuration, which verifiers fetch without a key (rules D1, E1).
 
-The documents are answered from the registry's public parts; the secret store is never asked. Everything that isn't there is one and the same 404.
+Answered from the registry's public parts; the secret store is never asked. Everything that isn't there is one and the same 404.
 """
 
 import time
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import Depends, FastAPI, Request, Response
-from pydantic import Field
+from fastapi import FastAPI, Request, Response
 
 from server.app import App
-from server.rest.answering import Door, answer
-from tools.callers import Caller
+from server.rest.routing import operation
 from tools.errors import NotFound, RateLimited, StorageUnavailable
-from tools.models import Integration, Model
-from tools.parsing import parse
+from tools.models import Integration
 from tools.signing_keys import MAX_AGE, etag, jwks
 
 _ONE = "/v1/{workspace_id}/integrations/{integration_id}"
+_TAG = "Signing keys"
 _NOTHING = "nothing is published here"
 _WINDOW_S, _IN_WINDOW = 10.0, 200
 _MAX_KEPT = 1000
-
-
-class SigningKeyRequest(Model):
-    """A key to make (rules D2): `hold` waits for a confirmation, `compromised` ends the old key at once."""
-
-    alg: Literal["RS256", "RS384", "ES256", "ES384"] | None = None
-    hold: bool = False
-    compromised: bool = False
-
-
-class TokenEndpointRequest(Model):
-    """The discovered token endpoint that an owner or admin has seen and takes (rules C6)."""
-
-    token_endpoint: str = Field(max_length=2048)
 
 
 class Published:
@@ -78,10 +61,9 @@ class Published:
         return found
 
 
-def add_jwks(router: FastAPI, app: App, door: Door) -> None:
-    """Adds the public documents, and the management of the keys behind them."""
-    published, admin = Published(app), app.auth_admin
-    who, given = Depends(door.caller), Depends(door.body)
+def add_jwks(router: FastAPI, app: App) -> None:
+    """Adds the public documents."""
+    published = Published(app)
 
     async def keys(workspace_id: str, integration_id: str, request: Request) -> Response:
         published.count(request.client.host if request.client else "")
@@ -96,36 +78,32 @@ def add_jwks(router: FastAPI, app: App, door: Door) -> None:
             raise NotFound(_NOTHING)
         return _cached(request, document)
 
-    async def listed(caller: Annotated[Caller, who], integration_id: str) -> Response:
-        return answer(await admin.keys(caller, integration_id))
-
-    async def made(caller: Annotated[Caller, who], integration_id: str, body: Annotated[Any, given]) -> Response:
-        asked = parse(SigningKeyRequest, body)
-        told = await admin.generate_key(
-            caller, integration_id, asked.alg, hold=asked.hold, compromised=asked.compromised
-        )
-        return answer(told, 201)
-
-    async def confirmed(caller: Annotated[Caller, who], integration_id: str) -> Response:
-        return answer(await admin.confirm_key(caller, integration_id))
-
-    async def named(caller: Annotated[Caller, who], integration_id: str) -> Response:
-        return answer(await admin.discovery(caller, integration_id))
-
-    async def taken(caller: Annotated[Caller, who], integration_id: str, body: Annotated[Any, given]) -> Response:
-        asked = parse(TokenEndpointRequest, body)
-        return answer(await admin.discovery(caller, integration_id, confirm=asked.token_endpoint))
-
-    for method, path, run in (
-        ("GET", "/jwks.json", keys),
-        ("GET", "/.well-known/openid-configuration", issuer),
-        ("GET", "/signing-keys", listed),
-        ("POST", "/signing-keys", made),
-        ("POST", "/signing-keys/confirm", confirmed),
-        ("GET", "/token-endpoint", named),
-        ("POST", "/token-endpoint", taken),
-    ):
-        router.add_api_route(_ONE + path, run, methods=[method], include_in_schema=False, response_model=None)
+    operation(
+        router,
+        "GET",
+        _ONE + "/jwks.json",
+        keys,
+        "get-jwks",
+        "Public keys of an integration",
+        "What the other side registers. Needs no API key.",
+        tag=_TAG,
+        answers="Jwks",
+        errors=(404,),
+        public=True,
+    )
+    operation(
+        router,
+        "GET",
+        _ONE + "/.well-known/openid-configuration",
+        issuer,
+        "get-openid-configuration",
+        "The gateway as an issuer",
+        "For gcp_wif with a key of the integration. Needs no API key.",
+        tag=_TAG,
+        answers="OpenidConfiguration",
+        errors=(404,),
+        public=True,
+    )
 
 
 def openid_configuration(integration: Integration, public_url: str) -> bytes | None:

@@ -41,6 +41,12 @@ _MODELS: tuple[type[BaseModel], ...] = (
     models.SecretPage,
     models.CallPage,
     models.AuditPage,
+    models.SigningKeyRequest,
+    models.SigningKeys,
+    models.TokenEndpointRequest,
+    models.TokenEndpoint,
+    models.Jwks,
+    models.OpenidConfiguration,
 )
 _CONTRACT_NAMES = {
     "IntegrationPage": "PaginatedResponse_IntegrationResponse_",

@@ -21,6 +21,7 @@ from server.rest.history import add_history
 from server.rest.integrations import add_integrations
 from server.rest.keys import add_keys
 from server.rest.secrets import add_secrets
+from server.rest.signing_keys import add_signing_keys
 from tools.errors import GatewayError, Internal, InvalidRequest, Issue
 
 _REQUEST_ID = "integrations_mcp.request_id"
@@ -35,7 +36,8 @@ def rest_app(app: App) -> ASGIApp:
     add_keys(api, app.key_admin, door)
     add_secrets(api, app.secret_admin, door)
     add_history(api, app.admin, door)
-    add_jwks(api, app, door)
+    add_signing_keys(api, app.auth_admin, door)
+    add_jwks(api, app)
     described = document(api.routes)
 
     async def openapi() -> Response:

@@ -180,6 +180,48 @@ ANSWERS.update(
     }
 )
 
+_JWK = {"kty": "EC", "use": "sig", "alg": "ES384", "kid": "wXPn6gU3", "crv": "P-384", "x": "l7nD...", "y": "b0Qe..."}
+_ISSUER = "https://gateway.example.com/v1/acme/integrations/" + _INTEGRATION["id"]
+_SIGNING_KEYS = {
+    "integration": "clinic",
+    "jwks_url": f"{_ISSUER}/jwks.json",
+    "keys": [
+        {
+            "kid": "wXPn6gU3",
+            "alg": "ES384",
+            "state": "active",
+            "since": "2026-11-24T09:00:00Z",
+            "until": None,
+            "waits_for_confirmation": False,
+            "secret_path": f"/gw/acme/integrations/{_INTEGRATION['id']}/private_key",
+        }
+    ],
+}
+_TOKEN_ENDPOINT = {"integration": "clinic", "token_endpoint": "https://login.clinic.example/token", "confirmed": False}
+BODIES.update(
+    {
+        "create-signing-key": {"alg": "ES384", "hold": True},
+        "confirm-token-endpoint": {"token_endpoint": _TOKEN_ENDPOINT["token_endpoint"]},
+    }
+)
+ANSWERS.update(
+    {
+        "get-jwks": {"keys": [_JWK]},
+        "get-openid-configuration": {
+            "issuer": _ISSUER,
+            "jwks_uri": f"{_ISSUER}/jwks.json",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        },
+        "list-signing-keys": _SIGNING_KEYS,
+        "create-signing-key": _SIGNING_KEYS,
+        "confirm-signing-key": _SIGNING_KEYS,
+        "get-token-endpoint": _TOKEN_ENDPOINT,
+        "confirm-token-endpoint": {**_TOKEN_ENDPOINT, "confirmed": True},
+    }
+)
+
 
 def _error(detail: str, code: str) -> dict[str, str]:
     return {"detail": detail, "error_code": code, "request_id": "req_5b1f0c2d9e8a4b7c6d5e"}

@@ -171,3 +171,63 @@ class AuditPage(Model):
     items: tuple[AuditResponse, ...]
     has_more: bool
     continuation_token: int | None = None
+
+
+class SigningKeyRequest(Model):
+    """A signing key to make in the secret store."""
+
+    alg: Literal["RS256", "RS384", "ES256", "ES384"] | None = Field(
+        default=None, description="Null: the algorithm of the key before, else what the auth type takes."
+    )
+    hold: bool = Field(default=False, description="Publish it, but don't sign with it before it is confirmed.")
+    compromised: bool = Field(default=False, description="The old key is unpublished and this one signs, both at once.")
+
+
+class SigningKey(Model):
+    """One key that signs, will sign or has signed; never its private part."""
+
+    kid: str
+    alg: str
+    state: Literal["next", "active", "retiring"]
+    since: datetime
+    until: datetime | None = Field(description="When this state ends by itself.")
+    waits_for_confirmation: bool
+    secret_path: str
+
+
+class SigningKeys(Model):
+    """The signing keys of an integration."""
+
+    integration: str
+    jwks_url: str = Field(description="What the other side registers; a path only where no public URL is configured.")
+    keys: tuple[SigningKey, ...]
+
+
+class TokenEndpointRequest(Model):
+    """The discovered token endpoint that an owner or admin has seen and takes."""
+
+    token_endpoint: str = Field(max_length=2048)
+
+
+class TokenEndpoint(Model):
+    """The token endpoint that the FHIR server names now."""
+
+    integration: str
+    token_endpoint: str
+    confirmed: bool
+
+
+class Jwks(Model):
+    """Public keys (RFC 7517)."""
+
+    keys: tuple[dict[str, str], ...]
+
+
+class OpenidConfiguration(Model):
+    """The gateway as the issuer of this integration's subject tokens (OpenID Connect Discovery 1.0, section 3)."""
+
+    issuer: str
+    jwks_uri: str
+    response_types_supported: tuple[str, ...]
+    subject_types_supported: tuple[str, ...]
+    id_token_signing_alg_values_supported: tuple[str, ...]

@@ -17,6 +17,7 @@ STATUSES: dict[int, str] = {
     503: "The registry or the secret store can't be reached; nothing was changed. Retry-After says when to come back.",
 }
 _ALWAYS = (401, 403, 422, 429, 503)
+_PUBLIC = (429, 503)
 
 
 def operation(
@@ -33,16 +34,20 @@ def operation(
     status: int = 200,
     takes: str | None = None,
     errors: Sequence[int] = (),
+    public: bool = False,
 ) -> None:
-    """Adds a route. `answers` and `takes` name schemas of `server.openapi` for the answer and the body (None: no content)."""
+    """Adds a route. `answers` and `takes` name schemas of `server.openapi` for the answer and the body (None: no content).
+
+    `public`: without an API key.
+    """
     ok: dict[str, Any] = {"description": "Successful Response"}
     if answers is not None:
         ok["content"] = {"application/json": {"schema": _ref(answers)}}
     responses: dict[int | str, dict[str, Any]] = {status: ok}
-    for code in sorted({*_ALWAYS, *errors, *((413,) if takes else ())}):
+    for code in sorted({*(_PUBLIC if public else _ALWAYS), *errors, *((413,) if takes else ())}):
         schema = _ref("HTTPValidationError" if code == 422 else "Error")
         responses[code] = {"description": STATUSES[code], "content": {"application/json": {"schema": schema}}}
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = {"security": []} if public else {}
     if takes is not None:
         extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(takes)}}}
     router.add_api_route(
