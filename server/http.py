@@ -4,6 +4,7 @@ In front of everything: Host and Origin checks (MCP spec, transports: DNS rebind
 """
 
 import contextlib
+import itertools
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
@@ -26,6 +27,9 @@ from server.refusals import refusal, refused
 from tools.callers import Caller
 from tools.errors import GatewayError
 
+# Made without asking the system for random bits at each request: that alone costs what a whole lookup of a key does.
+_PROCESS = f"req_{os.urandom(8).hex()}"
+_NUMBERS = itertools.count(1)
 REQUEST_ID = "integrations_mcp.request_id"
 _SESSION_IDLE_S = 600.0
 _BLANKS = (b" ", b"\t")
@@ -209,7 +213,7 @@ def _request_id(given: bytes | None) -> str:
     """The caller's own where it is one harmless word, so that his log and ours can be read together."""
     if given and len(given) <= 128 and all(33 <= c < 127 for c in given):
         return given.decode()
-    return "req_" + os.urandom(10).hex()
+    return f"{_PROCESS}{next(_NUMBERS):x}"
 
 
 def _with_request_id(send: Send, request_id: str) -> Send:

@@ -3,7 +3,6 @@
 import base64
 import codecs
 import json
-import re
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -18,6 +17,7 @@ from tools.errors import (
     UpstreamStatus,
     UpstreamUnavailable,
 )
+from tools.json_values import may_round
 from tools.masking import NOTHING_TO_HIDE, Masker
 from tools.upstream import Answer, Request
 
@@ -30,7 +30,6 @@ _TEXT_TYPES = (
     "application/x-yaml",
     "application/graphql",
 )
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _BUSY = frozenset({429, 502, 503, 504})
 
 
@@ -86,15 +85,13 @@ def status_error(
     idempotent: bool,
     unsure_before: bool,
     retry_after_s: float | None,
-) -> CallError | None:
-    """The error that the status means, with the upstream's masked words; None for a success.
+) -> CallError:
+    """The error that a status other than 2xx means, with the upstream's masked words.
 
     `idempotent`: the method or annotation allows repeating. `unsure_before`: an earlier attempt of this call may have been
     carried out (rules F2).
     """
     status = answer.status
-    if 200 <= status < 300:
-        return None
     words = said(answer, masker)
     if status in (401, 407):
         return CredentialRejected(f"{status}", said=words, upstream_status=status)
@@ -191,7 +188,7 @@ def _json(body: bytes, charset: str | None) -> Any:
     try:
         if charset not in (None, "utf-8", "utf8", "us-ascii", "ascii"):
             return orjson.loads(_text(body, charset))
-        if _LONG_NUMBER.search(body):
+        if may_round(body):
             return json.loads(body.decode())  # orjson would round an integer beyond 64 bits
         return orjson.loads(body[3:] if body.startswith(codecs.BOM_UTF8) else body)
     except (UnicodeDecodeError, RecursionError) as e:

@@ -175,37 +175,12 @@ class AiohttpEngine:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def exchange(self, request: Request, *, pool: str, max_bytes: int, wire: Wire) -> Answer:
-        async with self._response(request, pool, wire) as response:
-            content = await _read(response, max_bytes)
-        return Answer(response.status, response.headers, content, request.url)
-
-    @asynccontextmanager
-    async def stream(self, request: Request, *, pool: str, wire: Wire) -> AsyncGenerator["_Body", None]:
-        """As `exchange`, but the body is read by the caller, piece by piece; leaving before its end closes the connection."""
-        async with self._response(request, pool, wire) as response:
-            yield _Body(response)
-
-    @asynccontextmanager
-    async def _response(self, request: Request, pool: str, wire: Wire) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         opened = self._pools.get(pool) or self._open(pool)
-        body = request.body
-        skip = None
-        if body is not None and not any(name.lower() == "content-type" for name, _ in request.headers):
-            skip = _NO_CONTENT_TYPE
         opened.busy += 1
         try:
-            response = await opened.session.request(
-                request.method,
-                URL(request.url, encoded=True),
-                headers=request.headers,
-                # Bytes over 1 MiB would be written in one piece, and aiohttp warns of it.
-                data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body,
-                skip_auto_headers=skip,
-                allow_redirects=False,
-                middlewares=(_Attempt(wire),),
-            )
+            response = await self._send(opened, request, wire)
             try:
-                yield response
+                content = await _read(response, max_bytes)
             except BaseException:
                 response.close()
                 raise
@@ -214,6 +189,39 @@ class AiohttpEngine:
         finally:
             opened.busy -= 1
             opened.used_at = self._clock()
+        return Answer(response.status, response.headers, content, request.url)
+
+    @asynccontextmanager
+    async def stream(self, request: Request, *, pool: str, wire: Wire) -> AsyncGenerator["_Body", None]:
+        """As `exchange`, but the body is read by the caller, piece by piece; leaving before its end closes the connection."""
+        opened = self._pools.get(pool) or self._open(pool)
+        opened.busy += 1
+        try:
+            response = await self._send(opened, request, wire)
+            try:
+                yield _Body(response)
+            finally:
+                if not response.content.is_eof():
+                    response.close()
+        finally:
+            opened.busy -= 1
+            opened.used_at = self._clock()
+
+    async def _send(self, opened: "_Pool", request: Request, wire: Wire) -> aiohttp.ClientResponse:
+        body = request.body
+        skip = None
+        if body is not None and not any(name.lower() == "content-type" for name, _ in request.headers):
+            skip = _NO_CONTENT_TYPE
+        return await opened.session.request(
+            request.method,
+            URL(request.url, encoded=True),
+            headers=request.headers,
+            # Bytes over 1 MiB would be written in one piece, and aiohttp warns of it.
+            data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body,
+            skip_auto_headers=skip,
+            allow_redirects=False,
+            middlewares=(_Attempt(wire),),
+        )
 
     async def aclose(self) -> None:
         pools = list(self._pools.values())

@@ -75,3 +75,12 @@ def write_json(value: Any) -> str:
         except RecursionError:
             raise ValueTooDeep("the value is nested too deeply to be written") from None
         return text.encode("utf-8", "replace").decode()
+
+
+_DIGITS = bytes(ord("0") if chr(i).isdecimal() and i < 128 else ord(" ") for i in range(256))
+_LONG = b"0" * 19
+
+
+def may_round(body: bytes) -> bool:
+    """Whether JSON text could hold an integer beyond 64 bits, which orjson would read as a float: 19 digits in a row."""
+    return _LONG in body.translate(_DIGITS)

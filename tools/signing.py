@@ -32,7 +32,7 @@ class CallSigner:
         self._headers = secret_headers
         self._bindings = bindings
         self._reader = reader
-        self.masks: set[str] = set()
+        self.masks: tuple[str, ...] = ()
         self.used: Authorization | None = None
 
     async def sign(self, request: Request) -> tuple[tuple[str, str], ...]:
@@ -42,13 +42,15 @@ class CallSigner:
         for name, path in self._headers:
             self._check(path, origin)
             secret = await self._reader.read(path, self._bindings[path].version)
-            self.masks.update(masks_of([secret.value]))
+            self.masks += masks_of([secret.value])
             headers.append((name, secret.value))
         if self._credential is not None:
             for path in self._paths:
                 self._check(path, origin)
-            used = self.used = await self._credential.authorize()
-            self.masks.update(used.masks)
+            used = await self._credential.authorize()
+            if used is not self.used:
+                self.used = used
+                self.masks += used.masks
             headers = [(n, v) for n, v in headers if n.lower() != used.header.lower()]
             headers += ((used.header, used.value), *used.more)
         return tuple(headers)

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import quote, urljoin
 
@@ -299,17 +300,22 @@ class Upstream:
 
 def _check_headers(headers: tuple[tuple[str, str], ...]) -> None:
     for name, value in headers:
-        if not _HEADER_NAME.fullmatch(name) or name.lower() in _FRAMING:
+        if not _may_be_sent(name):
             raise Misconfigured("a header with this name can't be sent", detail=repr(name))
         if _NOT_IN_VALUE.search(value):
             raise Misconfigured(f"the value of header {name} holds a control character")
+
+
+@lru_cache(maxsize=1024)
+def _may_be_sent(name: str) -> bool:
+    return _HEADER_NAME.fullmatch(name) is not None and name.lower() not in _FRAMING
 
 
 def _signed(request: Request, headers: tuple[tuple[str, str], ...]) -> Request:
     """The credential wins over a header of the same name, and none of it goes to another origin."""
     names = frozenset(name.lower() for name, _ in headers)
     kept = tuple(header for header in request.headers if header[0].lower() not in names)
-    return replace(request, headers=kept + headers, private_headers=request.private_headers | names)
+    return Request(request.method, request.url, kept + headers, request.body, request.private_headers | names)
 
 
 def _redirected(request: Request, answer: Answer, limits: Limits, hops: int) -> Request:

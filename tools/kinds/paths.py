@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -12,6 +13,7 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z0-9_.$-]{1,64}", re.ASCII)
 _PCT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z0-9_~-]+", re.ASCII)  # nothing that could climb, end a segment or need encoding
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -32,21 +34,24 @@ class PathTemplate:
         faults: list[ArgumentFault] = []
         for i, name in enumerate(self.names):
             text = path_text(values.get(name))
-            if fault := value_fault(text):
-                faults.append(ArgumentFault(name, fault))
-                continue
-            assert text is not None
-            out.append(text if _UNRESERVED.fullmatch(text) else quote(text, safe=""))
+            if text is None or not _PLAIN.fullmatch(text):
+                if fault := value_fault(text):
+                    faults.append(ArgumentFault(name, fault))
+                    continue
+                text = quote(text or "", safe="")
+            out.append(text)
             out.append(parts[i + 1])
         if faults:
             return "", faults
         path = "".join(out)
         # Two values can make ".." together ({a}{b}), which no check of one value sees.
-        if path.count("/") != self.segments or any(
-            unquote(s) in (".", "..") for s in path.split("/") if "." in s or "%" in s
-        ):
+        if path.count("/") != self.segments or (("." in path or "%" in path) and _has_dots(path)):
             faults.append(ArgumentFault(self.names[0], "these values together would leave the path of this tool"))
         return path, faults
+
+
+def _has_dots(path: str) -> bool:
+    return any(unquote(segment) in (".", "..") for segment in path.split("/"))
 
 
 def path_text(value: Any) -> str | None:
@@ -158,6 +163,12 @@ def base_url_fault(url: str) -> str | None:
 
 def origin_of(url: str) -> str:
     """scheme://host:port in lower case with the port always written (rules A1, F5)."""
+    end = url.find("/", 8)  # behind "https://"; what comes after decides nothing, so that it can be remembered
+    return _origin_of(url if end < 0 else url[:end])
+
+
+@lru_cache(maxsize=4096)
+def _origin_of(url: str) -> str:
     parts = urlsplit(url)
     scheme = parts.scheme.lower()
     host = (parts.hostname or "").lower()
