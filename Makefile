@@ -1,0 +1,54 @@
+# make demo: the main job, shown. make test: the whole suite. make check: the gates. Needs Python 3.11+ only; uv is used where there is one.
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+BIN := $(VENV)/bin
+UV := $(shell command -v uv)
+
+.PHONY: demo test check bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.product
+	@$(BIN)/integrations-mcp demo $(ARGS)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.gates
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/python -m tests.wheel
+
+bench: $(VENV)/.test
+	$(BIN)/python -m tests.bench.bench_bombs
+	$(BIN)/python -m tests.bench.bench_upstream
+	$(BIN)/python -m tests.bench.bench_calls
+
+clean:
+	rm -rf $(VENV) .tools build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+# One rule for the three sets of packages: what runs, what tests, what the gates need.
+$(VENV)/.product: GROUPS :=
+$(VENV)/.test: GROUPS := --group test
+$(VENV)/.gates: GROUPS := --group test --group gates
+$(VENV)/.product $(VENV)/.test $(VENV)/.gates: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing into $(VENV) (a minute at the first time) ..."
+ifeq ($(UV),)
+	@$(BIN)/python -m pip install --disable-pip-version-check -q "pip>=25.1"
+	@$(BIN)/python -m pip install --disable-pip-version-check --compile -c constraints.txt -e . $(GROUPS) | grep -v -E "^(Requirement already|  )" || true
+	@$(BIN)/python -c "import server, mcp, fastapi, sqlalchemy"
+else
+	@$(UV) pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt -e . $(GROUPS)
+endif
+	@touch $@
+
+$(VENV)/bin/python:
+	@echo "making $(VENV) with $(PYTHON) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "integrations-mcp needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=/path/to/python3.11")'
+ifeq ($(UV),)
+	@$(PYTHON) -m venv $(VENV)
+else
+	@$(UV) venv -q --python $(PYTHON) $(VENV)
+endif
