@@ -81,8 +81,8 @@ def make_server(
         return result
 
     async def call_tool(ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams) -> dict[str, Any]:
-        async def progress(done: float, message: str) -> None:
-            await ctx.session.report_progress(done, None, message)
+        async def progress(done: float, message: str, total: float | None = None) -> None:
+            await ctx.session.report_progress(done, total, message or None)
 
         context = CallContext(
             hops=hops_of(ctx.request.headers if ctx.request is not None else {}),

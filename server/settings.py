@@ -85,6 +85,10 @@ class Settings(BaseModel):
     stdio_allow: tuple[str, ...] = Field(
         default=(), description="JSON list of absolute executables that MCP upstreams over stdio may run."
     )
+    mcp_changed_tools: Literal["report", "block"] = Field(
+        default="report",
+        description="What happens to a tool that an MCP upstream describes otherwise than when it was first seen: health reports it, or it is also withdrawn until somebody saves the integration again.",
+    )
     test_requires: Literal["execute", "view"] = Field(
         default="execute", description="What testing a method other than GET needs besides Integration.view."
     )

@@ -6,6 +6,7 @@ from tools.outcome import Block, Outcome
 from tools.tool import META
 
 LIST_TTL_MS = 30_000
+_SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 
 
 def call_result(outcome: Outcome) -> dict[str, Any]:
@@ -38,6 +39,8 @@ def call_result(outcome: Outcome) -> dict[str, Any]:
         }
     if trace.changes:
         meta[f"{META}coerced"] = list(trace.changes)
+    if outcome.passed_on is not None:
+        return _passed_on(outcome.passed_on, meta)
     result: dict[str, Any] = {
         "resultType": "complete",
         "content": [_block(b) for b in outcome.blocks],
@@ -47,6 +50,13 @@ def call_result(outcome: Outcome) -> dict[str, Any]:
     if outcome.structured is not None:
         result["structuredContent"] = outcome.structured
     return result
+
+
+def _passed_on(result: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+    """An upstream's result with our `_meta` beside its own; the server that a client knows of is this gateway."""
+    theirs: dict[str, Any] = {**(result.get("_meta") or {})}
+    theirs.pop(_SERVER_INFO, None)
+    return {**result, "resultType": "complete", "isError": bool(result.get("isError")), "_meta": {**theirs, **meta}}
 
 
 def _block(block: Block) -> dict[str, Any]:

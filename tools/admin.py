@@ -17,6 +17,7 @@ from tools.gateway import CallContext, Gateway, new_call_id
 from tools.health import HealthProbe, report
 from tools.history import Action, AuditQuery, AuditRecord, CallQuery, CallRecord, History, Kind, change_record
 from tools.json_value import plain
+from tools.kinds.mcp.listings import McpListings
 from tools.models import (
     CreateIntegrationRequest,
     EndpointConfig,
@@ -57,11 +58,12 @@ class Admin:
         rules: AdminRules,
         make_tools: Callable[[Integration], Sequence[Tool]],
         history: History,
+        listings: McpListings,
     ) -> None:
         self._registry, self._catalogs, self._writer = registry, catalogs, writer
         self._gateway, self._health, self._rules = gateway, health, rules
         self._make_tools = make_tools
-        self._history = history
+        self._history, self._listings = history, listings
 
     # ------------------------------------------------------------------ reading
 
@@ -114,7 +116,7 @@ class Admin:
         """One endpoint of an integration. Raises NotFound with the nearest name that the caller sees."""
         _require(caller, "Integration.view")
         integration = await self._find(caller, ref)
-        seen = [e for e in integration.endpoints if self._sees_endpoint(caller, integration, e)]
+        seen = [e for e in self._shown_endpoints(integration) if self._sees_endpoint(caller, integration, e)]
         for endpoint in seen:
             if endpoint.name == endpoint_name:
                 return integration, endpoint
@@ -130,7 +132,7 @@ class Admin:
             tool_name(i.name, e.name, self._rules.tool_name_max): (i.id, e.name)
             for i in catalog.integrations
             if self._sees(caller, i)
-            for e in i.endpoints
+            for e in self._shown_endpoints(i)
             if self._sees_endpoint(caller, i, e)
         }
         if name in known:
@@ -147,7 +149,8 @@ class Admin:
         _require(caller, "Integration.create")
         _require_whole(caller)
         if not validate_only:
-            return self._audited(caller, "integration.create", await self._writer.create(caller, request))
+            written = self._audited(caller, "integration.create", await self._writer.create(caller, request))
+            return await self._read_tools(written)
         if any(i.name == request.name for i in (await self._registry.load(caller.workspace))[1]):
             raise NameTaken(f"there is an integration named {request.name} already; update it or choose another name")
         return Written(None, (await self._writer.draft_create(caller, request)).integration)
@@ -166,7 +169,7 @@ class Admin:
         current = await self._find_whole(caller, ref)
         if not validate_only:
             written = await self._writer.update(caller, ref, request, if_match)
-            return self._audited(caller, "integration.update", written)
+            return await self._read_tools(self._audited(caller, "integration.update", written))
         fields = request(current) if callable(request) else request
         draft = await self._writer.draft_update(caller, current, fields)
         return Written(current, draft.integration, draft.rebound)
@@ -175,6 +178,7 @@ class Admin:
         _require(caller, "Integration.delete")
         await self._find_whole(caller, ref)
         gone = await self._writer.delete(caller, ref, if_match)
+        self._listings.forget(gone)
         changes = [{"at": "", "before": _audit_view(gone), "after": None}]
         self._history.change(
             change_record(caller, datetime.now(UTC), "integration.delete", "integration", gone.id, gone.name, changes)
@@ -270,6 +274,9 @@ class Admin:
         """One fresh probe with the credential, kept as last_tested_at and last_test_status."""
         _require(caller, "Integration.view")
         integration = await self._find(caller, ref)
+        if integration.protocol == "mcp":
+            await self._listings.read_if_possible(integration)
+            integration = await self._find(caller, ref)
         found = await self._health.check(integration, fresh=True)
         await self._registry.record_test(integration.workspace_id, integration.id, found.checked_at, found.status)
         return report([integration], [found], found.checked_at)["integrations"][0]
@@ -301,10 +308,29 @@ class Admin:
             raise Forbidden("this key is narrowed to some tools, so it can't change integrations")
         return integration
 
+    def _shown_endpoints(self, integration: Integration) -> Sequence[EndpointConfig]:
+        """Its endpoints; for an MCP upstream without some, the tools that it has."""
+        if integration.endpoints or integration.protocol != "mcp":
+            return integration.endpoints
+        return [t.endpoint for t in self._make_tools(integration.model_copy(update={"enabled": True}))]
+
+    async def _read_tools(self, written: Written) -> Written:
+        """An MCP upstream's tools as they are now, for those to hold to; what can't be reached doesn't stop the write."""
+        after = written.after
+        if after.protocol != "mcp":
+            return written
+        if not after.enabled:
+            self._listings.forget(after)
+            return written
+        await self._listings.read_if_possible(after, accept=True)
+        return written
+
     def _sees(self, caller: Caller, integration: Integration) -> bool:
         if caller.integrations is not None and integration.id not in caller.integrations:
             return False
-        return caller.tools is None or any(self._sees_endpoint(caller, integration, e) for e in integration.endpoints)
+        return caller.tools is None or any(
+            self._sees_endpoint(caller, integration, e) for e in self._shown_endpoints(integration)
+        )
 
     def _sees_endpoint(self, caller: Caller, integration: Integration, endpoint: EndpointConfig) -> bool:
         if caller.tools is None:
@@ -323,7 +349,11 @@ _AUDIT_NEEDS: dict[Kind, Permission] = {"api_key": "ApiKey.view", "secret": "Sec
 
 def _audit_view(integration: Integration) -> dict[str, Any]:
     """The whole integration without secrets."""
-    shown = plain(integration.model_copy(update={"bindings": {}, "updated_at": integration.created_at, "version": 0}))
+    shown = plain(
+        integration.model_copy(
+            update={"bindings": {}, "upstream_tools": None, "updated_at": integration.created_at, "version": 0}
+        )
+    )
     for headers in (shown, *shown["endpoints"]):
         for name in ("headers", "mcp_headers", "mcp_env"):
             if headers.get(name):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tools.callers import Caller
 from tools.credentials.authorization import secret_fields
 from tools.errors import Issue, SecretPathNotAllowed
+from tools.kinds.mcp.commands import stdio_origin
 from tools.kinds.paths import origin_of
 from tools.kinds.rest import SECRET_REFERENCE
 from tools.models import AuthConfig, Binding, Integration
@@ -75,7 +76,10 @@ def origins_of(integration: Integration) -> tuple[str, ...]:
         urls.append(endpoint.base_url)
         auths.append(endpoint.auth)
     urls += [auth.token_url for auth in auths if auth is not None]
-    return tuple(sorted({origin_of(url) for url in urls if url}))
+    origins = {origin_of(url) for url in urls if url}
+    if integration.mcp_transport == "stdio" and integration.mcp_command:
+        origins.add(stdio_origin(integration.mcp_command))
+    return tuple(sorted(origins))
 
 
 def is_secret_header(name: str) -> bool:

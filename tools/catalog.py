@@ -189,9 +189,17 @@ class Catalogs:
         tools: list[Tool] = []
         for integration in integrations:
             same = kept.get((integration.id, integration.version))
-            tools += same if same is not None else self._make_tools(integration)
-        tools.sort(key=lambda t: t.name)
-        return Catalog(workspace, version, integrations, {t.name: t for t in tools})
+            if same is not None and same[0].integration.upstream_tools == integration.upstream_tools:
+                tools += same
+            else:
+                tools += self._make_tools(integration)
+        # An upstream can call its tools what it likes: what an operator named wins.
+        tools.sort(key=lambda t: (t.is_discovered, t.name))
+        by_name: dict[str, Tool] = {}
+        for tool in tools:
+            by_name.setdefault(tool.name.lower(), tool)
+        ordered = sorted(by_name.values(), key=lambda t: t.name)
+        return Catalog(workspace, version, integrations, {t.name: t for t in ordered})
 
     def _evict(self) -> None:
         total = sum(len(e.catalog.tools) for e in self._entries.values())

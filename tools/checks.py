@@ -14,9 +14,10 @@ from tools.credentials.keys import key_faults
 from tools.credentials.token_url import token_url_faults
 from tools.credentials.types import TYPES
 from tools.errors import Issue
-from tools.json_schema import effective_schema
+from tools.json_schema import Schema, effective_schema
+from tools.kinds.mcp.commands import require_allowed, variable_faults
 from tools.kinds.paths import base_url_fault, parse_path
-from tools.kinds.rest import PlanRefused, compile_rest, split_headers
+from tools.kinds.rest import SECRET_REFERENCE, PlanRefused, compile_rest, split_headers
 from tools.models import (
     INLINE_SECRETS,
     MAX_HEADERS,
@@ -51,10 +52,11 @@ def check(
     rules: CheckRules,
     taken: Mapping[str, tuple[str, str]] = {},
 ) -> list[Issue]:
-    """All faults of one integration as it would be stored.
+    """All faults of one integration as it would be stored. Raises CommandNotAllowed, whatever else is wrong.
 
     Its names may not be those of `others`, nor be `taken`: name in lower case -> (integration, endpoint).
     """
+    require_allowed(integration, rules.stdio_allow)
     return [
         *_check_protocol(integration, rules),
         *_check_auth(integration.auth, ("body", "auth"), integration.base_url, rules),
@@ -116,6 +118,12 @@ def _check_protocol(integration: Integration, rules: CheckRules) -> Iterator[Iss
         _, secret, faults = split_headers(i.mcp_headers, ("mcp_headers",))
         yield from (Issue(("body", *f.field), f.message) for f in faults)
         yield from _check_references(secret, ("body", "mcp_headers"))
+    if i.mcp_env:
+        yield from (Issue(("body", "mcp_env", name), fault) for name, fault in variable_faults(i.mcp_env))
+        references = [(n, v) for n, v in i.mcp_env.items() if v.startswith(SECRET_REFERENCE)]
+        yield from _check_references(
+            ((n, v.removeprefix(SECRET_REFERENCE)) for n, v in references), ("body", "mcp_env")
+        )
 
 
 def _check_base(url: str, loc: Loc, network: NetworkPolicy) -> Iterator[Issue]:
@@ -196,8 +204,24 @@ def _check_endpoint(integration: Integration, i: int, endpoint: EndpointConfig, 
     except ShapeSyntaxError as e:
         yield from (Issue((*loc, *f.field), f.message) for f in e.faults)
     if integration.protocol == "mcp":
+        if not endpoint.path:
+            yield Issue((*loc, "path"), "path is the name of the upstream's tool")
+        if endpoint.input_schema:
+            yield from _check_input_schema(endpoint.input_schema, loc)
         return
     yield from _check_request(integration, endpoint, loc)
+
+
+def _check_input_schema(schema: Schema, loc: Loc) -> Iterator[Issue]:
+    """The schema of an endpoint over an upstream's tool: it has no path and builds no request."""
+    faults = check_schema(schema)
+    yield from (Issue((*loc, "input_schema", *f.loc), f.message, f.rule) for f in faults)
+    if faults:
+        return
+    try:
+        publish(schema)
+    except PublishRefused as e:
+        yield Issue((*loc, "input_schema", *e.loc), f"{e.message} ({e.rule})", e.rule)
 
 
 def _check_request(integration: Integration, endpoint: EndpointConfig, loc: Loc) -> Iterator[Issue]:

@@ -132,9 +132,7 @@ def _sentences(error: CallError, s: Situation) -> str:
                 "repeated in a minute; if it goes on, tell the user."
             )
         case UpstreamRefused():
-            return (
-                f"The {server} {error.message}{_words(error)}. Read its words and correct the arguments; the same call will fail again."
-            )
+            return f"The {server} {error.message}{_words(error)}. Read its words and correct the arguments; the same call will fail again."
         case RedirectRefused() | ResponseTooLarge() | InvalidResponse() | ShapingFailed():
             return _unusable_answer(error, s)
         case UnknownTool() | ResultExpired():

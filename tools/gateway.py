@@ -6,15 +6,17 @@ Every door (tools/call, REST test, CLI, admin tools) enters here, so that author
 """
 
 import asyncio
+import itertools
 import json
+import os
 import re
 import secrets
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from tools.answers import Raw, read_raw, status_error
 from tools.callers import Caller
@@ -33,7 +35,10 @@ from tools.errors import (
 )
 from tools.history import CallRecord, call_record
 from tools.idempotency import CallKeys, KeyUse
-from tools.masking import NOTHING_TO_HIDE, Masker
+from tools.kinds.mcp.calling import call_mcp, is_plain_text, text_of
+from tools.kinds.mcp.mcp_tool import McpTool
+from tools.kinds.mcp.sessions import McpSessions
+from tools.masking import Masker
 from tools.outcome import Block, Outcome, Trace
 from tools.results import KEPT_FOR, KeptResult, ResultStore
 from tools.shaping import Shaped, shape
@@ -41,10 +46,16 @@ from tools.signing import CallSigner
 from tools.tool import Tool
 from tools.upstream import Attempt, Limits, Upstream, retry_after_s
 
+_PROCESS = f"c_{os.urandom(6).hex()}"
+_NUMBERS = itertools.count(1)
 MAX_HOPS = 3
 _CALLERS_KEY = re.compile(r"[!-~]{1,255}")
-Progress = Callable[[float, str], Awaitable[None]]
-"""Told (how far, what) while a call runs."""
+
+
+class Progress(Protocol):
+    """Told how far a call is, what it does, and how far it will go, while it runs."""
+
+    async def __call__(self, done: float, message: str, total: float | None = None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +87,7 @@ class Gateway:
         results: ResultStore,
         rules: GatewayRules,
         call_keys: CallKeys,
+        mcp: McpSessions,
         *,
         log_fault: Callable[[str, BaseException], None],
         record: Callable[[CallRecord], None] = lambda _: None,
@@ -83,7 +95,7 @@ class Gateway:
     ) -> None:
         self._catalogs, self._upstream, self._reader, self._results = catalogs, upstream, reader, results
         self.rules, self._call_keys, self._log_fault, self._now = rules, call_keys, log_fault, now
-        self._record = record
+        self._record, self._mcp = record, mcp
 
     async def call(
         self, caller: Caller, name: str, arguments: Mapping[str, Any] | None, context: CallContext = CallContext()
@@ -147,11 +159,23 @@ class Gateway:
             signer = CallSigner(
                 tool.credential,
                 tool.credential_paths,
-                tool.plan.secret_headers,
+                tool.secret_headers,
                 tool.integration.bindings,
                 self._reader,
             )
-            raw, masker = await self._send(caller, tool, arguments, context, signer, trace)
+            if context.hops >= MAX_HOPS:
+                raise Misconfigured(
+                    f"this call came through {context.hops} gateways already: they call each other in a ring"
+                )
+            if isinstance(tool, McpTool):
+                passed_on = await call_mcp(
+                    self._mcp, tool, arguments, signer, trace, hops=context.hops + 1, progress=context.progress
+                )
+                if not self._is_ours_to_shape(tool, passed_on):
+                    return _passed_on(call_id, tool, passed_on, trace, started)
+                raw, masker = trace.raw or Raw("empty", None), tool.masker(signer.masks)
+            else:
+                raw, masker = await self._send(caller, tool, arguments, context, signer, trace)
             if raw.kind not in ("json", "text", "empty"):
                 return _binary(call_id, tool, raw, trace, started)
             return await self._answer(caller, tool, raw, masker, trace, call_id, started)
@@ -162,7 +186,7 @@ class Gateway:
             error = Internal(f"call {call_id}")
         finally:
             if signer is not None:
-                trace.masker = Masker({*signer.masks, *tool.static_masks})
+                trace.masker = tool.masker(signer.masks)
                 trace.credential = signer.used.explain if signer.used is not None else None
         masker = trace.masker
         text = masker.text(render(error, self._situation(caller, catalog, tool, arguments, trace, started)))
@@ -180,10 +204,6 @@ class Gateway:
         trace: Trace,
     ) -> tuple[Raw, Masker]:
         """Arguments to the raw, masked value of a success."""
-        if context.hops >= MAX_HOPS:
-            raise Misconfigured(
-                f"this call came through {context.hops} gateways already: they call each other in a ring"
-            )
         prepared = tool.arguments.prepare(arguments)
         trace.changes, trace.arguments = prepared.changes, prepared.values
         key = await self._idempotency_key(caller, tool, prepared.values, context)
@@ -204,19 +224,17 @@ class Gateway:
             await reports.settle()
             raise
         await reports.settle()
-        masks = signer.masks or tool.static_masks
-        masker = Masker({*signer.masks, *tool.static_masks}) if masks else NOTHING_TO_HIDE
+        masker = tool.masker(signer.masks)
         trace.answer = answer
-        error = status_error(
-            answer,
-            request,
-            masker,
-            idempotent=tool.retry.idempotent,
-            unsure_before=any(a.maybe_done for a in trace.attempts[:-1]),
-            retry_after_s=retry_after_s(answer.headers, time.time()),
-        )
-        if error is not None:
-            raise error
+        if not 200 <= answer.status < 300:
+            raise status_error(
+                answer,
+                request,
+                masker,
+                idempotent=tool.retry.idempotent,
+                unsure_before=any(a.maybe_done for a in trace.attempts[:-1]),
+                retry_after_s=retry_after_s(answer.headers, time.time()),
+            )
         trace.raw = read_raw(answer, masker)
         return trace.raw, masker
 
@@ -258,6 +276,11 @@ class Gateway:
                 tool.arguments.names,
             )
         return use.sent if tool.plan.method in ("POST", "PATCH") else None
+
+    def _is_ours_to_shape(self, tool: McpTool, result: dict[str, Any]) -> bool:
+        """An upstream's result is passed on as it is, unless an endpoint shapes it or it is one text that is too long."""
+        budget = self.rules.result_budget
+        return tool.is_shaped or bool(budget and is_plain_text(result) and len(text_of(result)) > budget)
 
     async def _answer(
         self, caller: Caller, tool: Tool, raw: Raw, masker: Masker, trace: Trace, call_id: str, started: float
@@ -362,7 +385,8 @@ def new_id() -> str:
 
 
 def new_call_id() -> str:
-    return "c_" + secrets.token_hex(6)
+    """Unique over processes and restarts; nobody gets anything by guessing one."""
+    return f"{_PROCESS}{next(_NUMBERS):x}"
 
 
 def elapsed_ms(started: float) -> float:
@@ -373,6 +397,10 @@ def refused(call_id: str, name: str, error: CallError) -> Outcome:
     """A call that never came to an upstream."""
     text = render(error, Situation(name, name, "the gateway", writes=False))
     return Outcome(call_id, name, text, (Block("text", text),), 0.0, Trace(), error)
+
+
+def _passed_on(call_id: str, tool: Tool, result: dict[str, Any], trace: Trace, started: float) -> Outcome:
+    return Outcome(call_id, tool.name, text_of(result), (), elapsed_ms(started), trace, passed_on=result)
 
 
 def _binary(call_id: str, tool: Tool, raw: Raw, trace: Trace, started: float) -> Outcome:

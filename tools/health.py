@@ -23,6 +23,8 @@ from tools.errors import (
     Misconfigured,
     UpstreamTimeout,
 )
+from tools.kinds.mcp.rpc import LinkLost, RpcError, SessionGone
+from tools.kinds.mcp.sessions import McpSessions
 from tools.kinds.rest import split_headers
 from tools.models import AuthConfig, Integration
 from tools.signing import CallSigner
@@ -55,11 +57,12 @@ class HealthProbe:
         upstream: Upstream,
         reader: SecretReader,
         parts_of: Callable[[Integration], CredentialParts],
+        mcp: McpSessions,
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._upstream, self._reader, self._parts_of = upstream, reader, parts_of
+        self._upstream, self._reader, self._parts_of, self._mcp = upstream, reader, parts_of, mcp
         self._clock, self._now = clock, now
         self._known: dict[tuple[str, int], tuple[float, Health]] = {}
 
@@ -108,7 +111,7 @@ class HealthProbe:
         started = self._clock()
         url = integration.base_url or next((e.base_url for e in integration.endpoints if e.base_url), None)
         if integration.protocol == "mcp":
-            return self._found("misconfigured", "not_checked", started, "MCP upstreams are not built yet")
+            return await self._probe_mcp(integration, started)
         if not url:
             return self._found("misconfigured", "none", started, "there is no base_url to probe")
         if integration.protocol == "fhir":
@@ -128,6 +131,23 @@ class HealthProbe:
         if answer.status >= 500:
             return self._found("unreachable", "not_checked", started, f"the server answered {answer.status}")
         return self._found("healthy", auth, started, f"the server answered {answer.status}")
+
+    async def _probe_mcp(self, integration: Integration, started: float) -> Health:
+        """The handshake, unless a session is open, and a list of tools."""
+        auth = "none" if integration.auth is None else "ok"
+        try:
+            async with asyncio.timeout(PROBE_S), self._mcp.use(integration, integration.auth) as connected:
+                session = connected.session
+                tools = await session.tools()
+        except TimeoutError:
+            return self._found("timeout", "not_checked", started, f"no answer within {PROBE_S:.0f} s")
+        except CallError as e:
+            status, auth, message = _meaning(e, auth)
+            return self._found(status, auth, started, message)
+        except (RpcError, LinkLost, SessionGone) as e:
+            return self._found("unreachable", "not_checked", started, f"the list of tools failed: {e}"[:300])
+        shown = f"{len(tools)} tools over MCP {session.version}"
+        return self._found("healthy", auth, started, "; ".join([shown, *_remarks(integration)]))
 
     async def _ask(
         self, method: str, url: str, headers: tuple[tuple[str, str], ...], integration: Integration, signer: CallSigner
@@ -163,6 +183,25 @@ def _meaning(error: CallError, auth: str) -> tuple[Status, str, str]:
             return "ssl_error", "not_checked", error.message
         case _:
             return "unreachable", "not_checked", error.message
+
+
+def _remarks(integration: Integration) -> list[str]:
+    """What an operator should know of an upstream's tools."""
+    kept = integration.upstream_tools
+    if kept is None:
+        return ["they were not read yet: test the connection"]
+    remarks: list[str] = []
+    if kept.changed:
+        remarks.append(
+            f"{len(kept.changed)} described otherwise than when first seen ({', '.join(kept.changed)[:300]}): "
+            "look at them and save the integration to accept them"
+        )
+    if kept.left_out:
+        remarks.append(f"{len(kept.left_out)} left out: {'; '.join(kept.left_out)[:600]}")
+    names = {t["name"] for t in kept.tools}
+    if missing := [e.name for e in integration.endpoints if e.path not in names and e.path.lstrip("/") not in names]:
+        remarks.append(f"the upstream has no tool for the endpoints {', '.join(missing)[:300]}")
+    return remarks
 
 
 def overall(results: Sequence[Health]) -> Literal["healthy", "degraded", "unhealthy"]:

@@ -51,10 +51,12 @@ class Outcome:
     result_id: str | None = None
     expires_at: float | None = None
     structured: dict[str, Any] | None = None
+    passed_on: dict[str, Any] | None = None
+    """An MCP upstream's whole result, which goes on as it is; then there are no blocks."""
 
     @property
     def is_error(self) -> bool:
-        return self.error is not None
+        return self.error is not None or (self.passed_on is not None and bool(self.passed_on.get("isError")))
 
     @property
     def status(self) -> int | None:

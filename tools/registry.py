@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from tools.callers import Permission, Role
-from tools.models import Integration
+from tools.models import Integration, UpstreamTools
 
 SortField = Literal["name", "display_name", "created_at", "updated_at"]
 
@@ -118,6 +118,11 @@ class Registry(Protocol):
 
     async def record_test(self, workspace: str, id: str, at: datetime, status: str) -> None:
         """Keeps when and how test-connection last ended; doesn't raise any version. Raises NotFound."""
+        ...
+
+    async def keep_upstream_tools(self, workspace: str, id: str, tools: UpstreamTools) -> None:
+        """Keeps what an MCP upstream shows; raises the workspace's version where it differs from what was kept, not the row's.
+        Raises NotFound."""
         ...
 
     async def keys_due(self, now: datetime) -> list[tuple[str, str]]:

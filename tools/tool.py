@@ -16,6 +16,7 @@ from tools.credentials.types import TYPES, CredentialParts
 from tools.descriptions import description_of, title_of
 from tools.kinds.paths import parse_path
 from tools.kinds.rest import SECRET_REFERENCE, RestPlan, compile_rest
+from tools.masking import Masker
 from tools.models import AuthConfig, EndpointConfig, Integration
 from tools.naming import tool_name
 from tools.published import Published, publish
@@ -98,6 +99,16 @@ class Tool:
     def plan(self) -> RestPlan:
         return compile_rest(self.endpoint, self.integration.base_url, self.arguments.schema)
 
+    @property
+    def secret_headers(self) -> tuple[tuple[str, str], ...]:
+        """(name, secret path) of headers that are read when a request is signed."""
+        return self.plan.secret_headers
+
+    @property
+    def is_discovered(self) -> bool:
+        """Whether its name was found at an upstream and not written by an operator: then it gives way to one that was."""
+        return False
+
     @cached_property
     def shaper(self) -> Shaper:
         return compile_shaper(self.endpoint)
@@ -119,6 +130,19 @@ class Tool:
         """Spellings of secret-looking header values that are written into the endpoint itself (rules A7)."""
         headers = self.endpoint.headers.items()
         return masks_of([v for n, v in headers if is_secret_header(n) and not v.startswith(SECRET_REFERENCE)])
+
+    def masker(self, masks: tuple[str, ...]) -> Masker:
+        """What hides these spellings and the endpoint's own; kept, since credentials rarely change."""
+        masker = self._maskers.get(masks)
+        if masker is None:
+            if len(self._maskers) >= 8:
+                self._maskers.clear()
+            masker = self._maskers[masks] = Masker((*masks, *self.static_masks))
+        return masker
+
+    @cached_property
+    def _maskers(self) -> dict[tuple[str, ...], Masker]:
+        return {}
 
     @cached_property
     def retry(self) -> Retry:
@@ -183,9 +207,12 @@ class Tool:
 
 
 def tools_of(integration: Integration, parts: CredentialParts, name_limit: int) -> tuple[Tool, ...]:
-    """The tools that an integration shows: its endpoints, in the order of their names; none while it is disabled."""
-    if not integration.enabled or integration.protocol == "mcp":
-        return ()  # MCP upstreams can be described already, but not called yet
+    """The tools that an integration shows: its endpoints, in the order of their names; none while it is disabled.
+
+    MCP upstreams' are made by `kinds.mcp.mcp_tool`.
+    """
+    if not integration.enabled:
+        return ()
     return tuple(
         Tool(integration, endpoint, tool_name(integration.name, endpoint.name, name_limit), parts)
         for endpoint in sorted(integration.endpoints, key=lambda e: e.name)

@@ -11,11 +11,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server.store import secrets
-from server.store.tables import integrations, workspaces
+from server.store.tables import integrations, upstream_tools, workspaces
 from server.store.tool_names import set_names
 from server.store.workspaces import WorkspaceRows, ensure, key_of, raise_version
 from tools.errors import NameTaken, NotFound, StorageUnavailable, VersionMismatch
-from tools.models import Integration
+from tools.models import Integration, UpstreamTools
 from tools.registry import ListPage, ListQuery
 from tools.signing_keys import due
 
@@ -28,6 +28,7 @@ _ROW = (
     integrations.c.last_test_status,
     integrations.c.document,
     workspaces.c.id.label("workspace_id"),
+    upstream_tools.c.document.label("upstream_tools"),
 )
 _SORT = {"name": "name", "display_name": "display_key", "created_at": "created_at", "updated_at": "updated_at"}
 
@@ -130,6 +131,18 @@ class IntegrationRows(WorkspaceRows):
             if not (await connection.execute(tested)).rowcount:
                 raise _absent(id)
 
+    async def keep_upstream_tools(self, workspace: str, id: str, tools: UpstreamTools) -> None:
+        document = tools.model_dump_json(exclude_defaults=True)
+        kept = select(upstream_tools.c.document).where(upstream_tools.c.integration == id)
+        async with self._database.write() as connection:
+            if not (await connection.execute(select(integrations.c.id).where(*_one(workspace, id)))).scalar():
+                raise _absent(id)
+            if (await connection.execute(kept)).scalar() == document:
+                return
+            await connection.execute(delete(upstream_tools).where(upstream_tools.c.integration == id))
+            await connection.execute(insert(upstream_tools).values(integration=id, document=document))
+            await raise_version(self._database, connection, workspace)
+
     async def _written(
         self, connection: AsyncConnection, integration: Integration, sweeps: Mapping[str, datetime | None]
     ) -> None:
@@ -141,6 +154,7 @@ class IntegrationRows(WorkspaceRows):
 
 def _of(workspace: str) -> Select[*tuple[Any, ...]]:
     joined = integrations.join(workspaces, workspaces.c.key == integrations.c.workspace)
+    joined = joined.outerjoin(upstream_tools, upstream_tools.c.integration == integrations.c.id)
     return select(*_ROW).select_from(joined).where(integrations.c.workspace == key_of(workspace))
 
 
@@ -157,7 +171,7 @@ def _columns(integration: Integration) -> dict[str, object]:
         "enabled": integration.enabled,
         "updated_at": integration.updated_at,
         "keys_due": due(integration),
-        "document": integration.model_dump_json(exclude_defaults=True),
+        "document": integration.model_dump_json(exclude_defaults=True, exclude={"upstream_tools"}),
     }
 
 
@@ -179,6 +193,7 @@ def _conditions(query: ListQuery) -> list[ColumnElement[bool]]:
 def _parsed(row: Row[*tuple[Any, ...]]) -> Integration:
     try:
         document = Integration.model_validate_json(row.document)
+        shown = UpstreamTools.model_validate_json(row.upstream_tools) if row.upstream_tools is not None else None
     except ValidationError as error:
         where = ", ".join(sorted({".".join(map(str, fault["loc"])) for fault in error.errors(include_input=False)}))
         raise StorageUnavailable(
@@ -192,6 +207,7 @@ def _parsed(row: Row[*tuple[Any, ...]]) -> Integration:
             "version": row.version,
             "last_tested_at": row.last_tested_at,
             "last_test_status": row.last_test_status,
+            "upstream_tools": shown,
         }
     )
 

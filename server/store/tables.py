@@ -91,6 +91,14 @@ integrations = Table(
 Index("integrations_newest", integrations.c.workspace, integrations.c.created_at, integrations.c.id)
 Index("integrations_keys_due", integrations.c.keys_due)
 
+upstream_tools = Table(
+    "upstream_tools",
+    metadata,
+    Column("integration", KEY, ForeignKey("integrations.id", ondelete="CASCADE"), primary_key=True),
+    Column("document", Text, nullable=False),  # models.UpstreamTools
+)
+"""What MCP upstreams show, beside the integration and not in it: it changes without a write of anybody's."""
+
 api_keys = Table(
     "api_keys",
     metadata,

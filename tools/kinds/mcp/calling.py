@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import mcp_types
 from pydantic import TypeAdapter, ValidationError
 
+from tools.answers import Raw
 from tools.errors import (
     AnswerLost,
     CallError,
@@ -18,8 +19,9 @@ from tools.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from tools.json_schema import wire_name
 from tools.kinds.mcp.mcp_tool import McpTool
-from tools.kinds.mcp.rpc import LinkLost, Message, Progress, RpcError, SessionGone
+from tools.kinds.mcp.rpc import LinkLost, Message, Progress, RpcError, SessionGone, parsed
 from tools.kinds.mcp.sessions import McpSessions
 from tools.kinds.rest import HOPS_HEADER, to_json
 from tools.outcome import Trace
@@ -30,7 +32,45 @@ _BLOCK: TypeAdapter[Any] = TypeAdapter(mcp_types.ContentBlock)
 _ATTEMPTS = 3
 
 
-async def call(
+class Told(Protocol):
+    """Who is told of progress: the client's wire."""
+
+    async def __call__(self, done: float, message: str, total: float | None = None) -> None: ...
+
+
+async def call_mcp(
+    sessions: McpSessions,
+    tool: McpTool,
+    arguments: Mapping[str, Any],
+    signer: CallSigner,
+    trace: Trace,
+    *,
+    hops: int,
+    progress: Told | None,
+) -> Message:
+    """The upstream's masked result; in the trace what shaping would begin with. Raises CallErrors."""
+    prepared = tool.arguments.prepare(arguments)
+    trace.changes, trace.arguments = prepared.changes, prepared.values
+    values = {wire_name(name, tool.schema.get("properties", {}).get(name)): v for name, v in prepared.values.items()}
+
+    async def told(done: float, total: float | None, message: str | None) -> None:
+        if progress is not None:
+            await progress(done, message or "", total)
+
+    result = await _called(
+        sessions, tool, values, signer, trace, hops=hops, progress=told if progress is not None else None
+    )
+    result = checked(tool.masker(signer.masks).value(result))
+    if tool.is_shaped and result.get("isError"):
+        raise UpstreamRefused("says that the call failed", said=text_of(result)[:2000] or None)
+    trace.raw = value_of(result)
+    if not result["content"] and "structuredContent" not in result:
+        text = f"The {tool.integration.name}'s server answered, and the result is empty."
+        result = {**result, "content": [{"type": "text", "text": text}]}
+    return result
+
+
+async def _called(
     sessions: McpSessions,
     tool: McpTool,
     values: Mapping[str, Any],
@@ -39,8 +79,7 @@ async def call(
     *,
     hops: int,
     progress: Progress | None,
-) -> tuple[Message, set[str]]:
-    """The upstream's result, as it came, and what must be masked in it besides the signer's. Raises CallErrors."""
+) -> Message:
     trace.request = _shown(tool, values, hops)
     signs = signer if tool.integration.mcp_transport != "stdio" else None
     asked = False  # whether a request left whose outcome isn't known
@@ -53,8 +92,9 @@ async def call(
                 started = time.monotonic()
                 try:
                     async with sessions.use(tool.integration, tool.auth) as connected:
+                        signer.masks += tuple(connected.masks)
                         asked = True
-                        result = await connected.session.call(
+                        return await connected.session.call(
                             tool.upstream_name,
                             values,
                             schema=tool.schema,
@@ -62,7 +102,6 @@ async def call(
                             signer=signs,
                             progress=progress,
                         )
-                    return checked(result), connected.masks
                 except SessionGone:
                     attempt.error = "it doesn't know the session any more"  # restarted: nothing was done
                     asked = False
@@ -146,3 +185,23 @@ def _shown(tool: McpTool, values: Mapping[str, Any], hops: int) -> Request:
     params = {"name": tool.upstream_name, "arguments": dict(values)}
     body = to_json({"jsonrpc": "2.0", "method": "tools/call", "params": params})
     return Request("POST", i.mcp_url or f"stdio:{i.mcp_command}", ((HOPS_HEADER, str(hops)),), body)
+
+
+def value_of(result: Message) -> Raw:
+    """What shaping begins with: the structured content where there is some, else the text, read as JSON where it is JSON."""
+    if (structured := result.get("structuredContent")) is not None:
+        return Raw("json", structured)
+    text = text_of(result)
+    if text[:1] in ("{", "["):
+        try:
+            return Raw("json", parsed(text))
+        except ValueError:
+            pass
+    return Raw("text", text, "text/plain")
+
+
+def is_plain_text(result: Message) -> bool:
+    """Whether it is one text and nothing else, so that it can be cut and read on like any other."""
+    blocks = result["content"]
+    plain = "structuredContent" not in result and not result.get("isError") and not result.get("_meta")
+    return plain and len(blocks) == 1 and blocks[0].get("type") == "text"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tools.credentials.authorization import masks_of
 from tools.credentials.parts import CredentialParts
@@ -19,9 +19,10 @@ from tools.kinds.mcp.wire import HttpTarget
 from tools.kinds.rest import SECRET_REFERENCE, split_headers
 from tools.models import AuthConfig, Integration
 from tools.signing import CallSigner
-from tools.upstream import Upstream
+from tools.upstream import Answer, Request, Upstream
 
 CONNECT_S = 10.0
+_MOST_MASKS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,6 @@ class Connected:
     """A session and what must be masked because of it; `era` is remembered for the next connection."""
 
     session: Session
-    signer: CallSigner
     masks: set[str]
     era: Era
 
@@ -69,7 +69,7 @@ async def connect(
         if isinstance(e, CallError) and said and not e.detail:
             e.detail = said
         raise
-    return Connected(session, connection.signer, connection.masks, "modern" if session.is_modern else "handshake")
+    return Connected(session, connection.masks, "modern" if session.is_modern else "handshake")
 
 
 class _Connection:
@@ -78,8 +78,8 @@ class _Connection:
     def __init__(self, c: Connecting, integration: Integration, auth: AuthConfig | None, notice: Notice) -> None:
         self._c, self._integration, self._notice = c, integration, notice
         _, secret, _ = split_headers(integration.mcp_headers or {}, ())
-        self.signer = _signer(c, integration, auth, secret)
         self.masks: set[str] = set()
+        self._signer = _Signer(c, integration, auth, secret, self.masks)
         self._link: Link | None = None
 
     async def agree(self, era: Era | None) -> Session:
@@ -122,7 +122,7 @@ class _Connection:
     def _target(self) -> HttpTarget:
         i = self._integration
         static, _, _ = split_headers(i.mcp_headers or {}, ())
-        return HttpTarget(i.mcp_url or "", static, i.workspace_id, self.signer, self._c.upstream, self._c.max_bytes)
+        return HttpTarget(i.mcp_url or "", static, i.workspace_id, self._signer, self._c.upstream, self._c.max_bytes)
 
     async def _start(self) -> StdioLink:
         i = self._integration
@@ -148,12 +148,32 @@ class _Connection:
         return secret.value
 
 
-def _signer(
-    c: Connecting, integration: Integration, auth: AuthConfig | None, secret: tuple[tuple[str, str], ...]
-) -> CallSigner:
-    if auth is None:
-        return CallSigner(None, (), secret, integration.bindings, c.reader)
-    row = TYPES[auth.type]
-    # A credential without base_url of its own belongs to the upstream that it signs for.
-    parts = replace(c.parts_of(integration), base_url=integration.base_url or integration.mcp_url or "")
-    return CallSigner(row.make(auth, parts), row.secret_paths(auth), secret, integration.bindings, c.reader)
+class _Signer:
+    """`upstream.Signer` of what belongs to no call: handshake, lists, streams. Fills the session's masks."""
+
+    def __init__(
+        self,
+        c: Connecting,
+        integration: Integration,
+        auth: AuthConfig | None,
+        secret: tuple[tuple[str, str], ...],
+        masks: set[str],
+    ) -> None:
+        self._masks, self._last = masks, CallSigner(None, (), (), {}, c.reader)
+        if auth is None:
+            self._make = lambda: CallSigner(None, (), secret, integration.bindings, c.reader)
+            return
+        row = TYPES[auth.type]
+        credential, paths = row.make(auth, c.parts_of(integration)), row.secret_paths(auth)
+        self._make = lambda: CallSigner(credential, paths, secret, integration.bindings, c.reader)
+
+    async def sign(self, request: Request) -> tuple[tuple[str, str], ...]:
+        self._last = self._make()
+        headers = await self._last.sign(request)
+        if len(self._masks) > _MOST_MASKS:
+            self._masks.clear()  # tokens of hours ago
+        self._masks.update(self._last.masks)
+        return headers
+
+    async def refused(self, answer: Answer) -> bool:
+        return await self._last.refused(answer)

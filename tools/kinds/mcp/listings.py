@@ -50,7 +50,7 @@ class McpListings:
         """
         async with asyncio.timeout(READ_S), self._sessions.use(integration, integration.auth) as connected:
             found = await connected.session.tools()
-            session, masks = connected.session, {*connected.masks, *connected.signer.masks}
+            session, masks = connected.session, set(connected.masks)
         source = f"{integration.mcp_transport} {integration.mcp_url or integration.mcp_command or ''}"
         before = integration.upstream_tools
         if accept or (before is not None and before.source != source):
@@ -67,6 +67,10 @@ class McpListings:
             await self._store.keep_upstream_tools(integration.workspace_id, integration.id, listing)
             self._changed(integration.workspace_id)
         return listing
+
+    def forget(self, integration: Integration) -> None:
+        """It is gone: its sessions end."""
+        self._sessions.forget(integration.id)
 
     async def read_if_possible(self, integration: Integration, *, accept: bool = False) -> None:
         """As `read`; an upstream that can't be asked is health's to tell, not the write's."""

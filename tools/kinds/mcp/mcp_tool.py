@@ -48,7 +48,11 @@ class McpTool(Tool):
     def published(self) -> Published:
         return publish(self.schema)
 
-    @cached_property
+    @property
+    def is_discovered(self) -> bool:
+        return not self.by_operator
+
+    @property
     def secret_headers(self) -> tuple[tuple[str, str], ...]:
         return split_headers(self.integration.mcp_headers or {}, ())[1]
 

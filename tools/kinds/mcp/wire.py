@@ -10,8 +10,7 @@ from tools.answers import media_type, status_error
 from tools.errors import CallError, InvalidResponse, RedirectRefused, UpstreamUnreachable
 from tools.exchange import Answer, ConnectFailed, ConnectionLost, Request, Stream, Wire
 from tools.kinds.mcp.rpc import LinkLost
-from tools.signing import CallSigner
-from tools.upstream import Upstream, retry_after_s
+from tools.upstream import Signer, Upstream, retry_after_s
 
 ERROR_BYTES = 64 * 1024
 JSON_TYPE = "application/json"
@@ -25,7 +24,7 @@ class HttpTarget:
     url: str
     headers: tuple[tuple[str, str], ...]
     pool: str
-    signer: CallSigner
+    signer: Signer
     upstream: Upstream
     max_bytes: int
 
@@ -36,7 +35,7 @@ class HttpTarget:
         url: str,
         headers: tuple[tuple[str, str], ...],
         body: bytes | None,
-        signer: CallSigner | None,
+        signer: Signer | None,
     ) -> AsyncGenerator[Stream, None]:
         """One exchange. Raises LinkLost where the connection broke, CallErrors of `Upstream.stream`."""
         wire = Wire()

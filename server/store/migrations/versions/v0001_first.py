@@ -51,6 +51,12 @@ def upgrade() -> None:
     op.create_index("integrations_keys_due", "integrations", ["keys_due"])
 
     op.create_table(
+        "upstream_tools",
+        sa.Column("integration", key, sa.ForeignKey("integrations.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("document", sa.Text, nullable=False),
+    )
+
+    op.create_table(
         "api_keys",
         sa.Column("id", key, primary_key=True),
         sa.Column("workspace", key, sa.ForeignKey("workspaces.key"), nullable=False),
