@@ -268,3 +268,52 @@ async def test_an_id_that_is_not_there_is_no_fault_of_the_path(tmp_path: Path) -
         found = (await world.app.toolbox.call(world.owner, "test_integration_endpoint", arguments)).structured
     assert found is not None
     assert [p["fix"] for p in found["problems"]] == [None]
+
+
+async def test_a_field_that_this_record_just_does_not_have_is_not_mended_to_another(tmp_path: Path) -> None:
+    async with listening(UPSTREAM) as base, gateway(tmp_path) as world:
+        body = clinic(base)
+        body["endpoints"][0]["response_mapping"] = {"id": "id", "died": "deceasedDate", "nick": "nickname"}
+        await world.create(body)
+        arguments = {"tool": "clinic_get_patient", "params": {"id": "7"}}
+        found = (await world.app.toolbox.call(world.owner, "test_integration_endpoint", arguments)).structured
+    assert found is not None
+    assert found["ok"] is True
+    assert [(p["at"], p["fix"]) for p in found["problems"]] == [
+        ("/endpoints/0/response_mapping/died", None),
+        ("/endpoints/0/response_mapping/nick", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "template"),
+    [
+        ({"name}}{{ 1 ": 1}, "{{ nam }}"),
+        ({"na\\me": 1}, "{{ name }}"),
+        ([[[{"a": 1}]]], "{{ nam }}"),
+        ("text", "{{ nam }}"),
+        (None, "{{ nam }}"),
+    ],
+)
+async def test_names_of_an_answer_cannot_write_into_a_template(tmp_path: Path, value: Any, template: str) -> None:
+    async with gateway(tmp_path) as world:
+        await world.create(clinic("https://clinic.example"))
+        arguments = {"tool": "clinic_get_patient", "sample": value, "patch": {"result_template": template}}
+        found = (await world.app.toolbox.call(world.owner, "preview_result", arguments)).structured
+    assert found is not None
+    assert found["ok"] is False
+    assert [p["fix"] for p in found["problems"]] == [None]
+
+
+async def test_a_large_answer_is_looked_at_only_where_it_failed(tmp_path: Path) -> None:
+    rows = [{"id": i, "name": "x"} for i in range(60_000)]
+    async with gateway(tmp_path) as world:
+        await world.create(clinic("https://clinic.example"))
+        arguments = {"tool": "clinic_get_patient", "sample": rows, "patch": {"response_filter": ["ids"]}}
+        found = (await world.app.toolbox.call(world.owner, "preview_result", arguments)).structured
+        assert found is not None
+        assert found["problems"] == []
+        patch = {"result_template": "{{ nam }}"}
+        found = (await world.app.toolbox.call(world.owner, "preview_result", {**arguments, "patch": patch})).structured
+        assert found is not None
+        assert [p["code"] for p in found["problems"]] == ["shaping_failed"]

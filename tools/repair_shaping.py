@@ -1,12 +1,13 @@
 """Faults in filter, mapping, key and template, found by looking at the real answer; each fix is tried on it before it is offered. Pure."""
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from tools.errors import CallError, ShapingFailed
-from tools.json_values import is_array, is_object
+from tools.json_values import is_array, is_object, weigh
 from tools.models import EndpointConfig
 from tools.naming import nearest
 from tools.paths import compile_mask, plain_path
@@ -16,23 +17,36 @@ from tools.sketch import names_at, paths_in
 from tools.tool import Tool
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MOST_VALUES = 50_000
+"""Beyond this many values only what stopped the shaping is looked at: the process serves others meanwhile."""
+_TYPO = 0.75
 _QUOTED = re.compile(r"'[^']*'|`[^`]*`")
 
 
 def shaping_repairs(tool: Tool, arguments: Mapping[str, Any], raw: Any, error: CallError | None) -> list[Repair]:
     """What stopped shaping, else what it silently didn't find."""
     endpoint = tool.endpoint
-    found = [*_filter(endpoint, raw)]
+    try:
+        found = _not_found(endpoint, arguments, raw, error) if weigh(raw, _MOST_VALUES)[0] <= _MOST_VALUES else []
+        if not found and isinstance(error, ShapingFailed):
+            found = [_template(tool, error) if error.stage == "result_template" else _failed(error)]
+        return [_proved(endpoint, arguments, raw, r) for r in found]
+    except RecursionError:  # a thousand arrays in one another: nothing to learn from
+        return []
+
+
+def _not_found(
+    endpoint: EndpointConfig, arguments: Mapping[str, Any], raw: Any, error: CallError | None
+) -> list[Repair]:
+    """What the first stage that names something didn't find; the next stage is looked at when that is mended."""
     reached = error.partial if isinstance(error, ShapingFailed) else _try(endpoint, arguments, raw)
-    filtered = reached.after_filter if isinstance(reached, Shaped) else None
-    if not found and filtered is not None:
-        found += _mapping(endpoint, filtered)
-        mapped = reached.after_mapping if isinstance(reached, Shaped) else None
-        if not found and mapped is not None:
-            found += _key(endpoint, mapped)
-    if not found and isinstance(error, ShapingFailed):
-        found += [_template(tool, error) if error.stage == "result_template" else _failed(error)]
-    return [_proved(endpoint, arguments, raw, r) for r in found]
+    found = [*_filter(endpoint, raw)]
+    if isinstance(reached, Shaped):
+        if not found and reached.after_filter is not None:
+            found += _mapping(endpoint, reached.after_filter)
+        if not found and reached.after_mapping is not None:
+            found += _key(endpoint, reached.after_mapping)
+    return found
 
 
 # ------------------------------------------------------------------ what wasn't found
@@ -122,8 +136,8 @@ def _near(text: str, value: Any) -> tuple[str | None, tuple[str, ...]]:
         word = found[0]
         if word in known or bare[found.end() : found.end() + 1] == "(":
             continue
-        close = nearest(word, known)
-        if close is not None and _finds(better := re.sub(rf"\b{re.escape(word)}\b", close, text), value):
+        close = _meant(word, [k for k in known if _WORD.fullmatch(k)])
+        if close is not None and _finds(better := _renamed(text, word, close), value):
             return better, tuple(known[:20])
     return None, tuple(known[:20])
 
@@ -137,19 +151,32 @@ def _near_path(path: str, value: Any) -> tuple[str | None, tuple[str, ...]]:
         names = names_at(here)
         if step not in names and step != "*" and not (step.isdecimal() and is_array(here)):
             available = available or tuple(names)
-            close = nearest(step, names)
+            close = _meant(step, names)
             if close is None:
                 break
             step = close
         kept.append(step)
         here = _below(here, step)
     better = ".".join(kept)
-    if len(kept) == len(steps) and better != path:
+    if len(kept) == len(steps) and better != path and plain_path(better) is not None:
         return better, available
     leaf = steps[-1]
     elsewhere = [p for p in paths_in(value) if p == leaf or p.endswith("." + leaf)]
     longer = [p for p in elsewhere if p.endswith("." + path)] or elsewhere
     return (longer[0] if len(longer) == 1 else None), available
+
+
+def _meant(name: str, names: list[str]) -> str | None:
+    """The name that is a misspelling of this one: nearer than a mere suggestion, since an optional field may just be missing."""
+    close = nearest(name, names)
+    if close is None or difflib.SequenceMatcher(None, name.lower(), close.lower()).ratio() < _TYPO:
+        return None
+    return close
+
+
+def _renamed(text: str, name: str, to: str) -> str:
+    """`text` with a word in place of another; nothing in `to` is special."""
+    return re.sub(rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])", lambda _: to, text)
 
 
 def _below(value: Any, name: str) -> Any:
@@ -177,8 +204,9 @@ def _template(tool: Tool, error: ShapingFailed) -> Repair:
     if steps[0] == "args":
         names = list(tool.arguments.names)
     wrong = steps[-1]
-    close = nearest(wrong, [n for n in names if n != wrong])
-    better = re.sub(rf"(?<![A-Za-z0-9_]){re.escape(wrong)}(?![A-Za-z0-9_])", close, source) if close else source
+    # A name of the answer goes into a template only if it is one in a template.
+    close = nearest(wrong, [n for n in names if n != wrong and _WORD.fullmatch(n)])
+    better = _renamed(source, wrong, close) if close else source
     return Repair(
         error.code,
         error.message,

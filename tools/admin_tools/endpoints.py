@@ -42,6 +42,7 @@ async def _create(desk: Desk, asking: Asking, args: Mapping[str, Any]) -> dict[s
 
 async def _update(desk: Desk, asking: Asking, args: Mapping[str, Any]) -> dict[str, Any]:
     integration, name = await target(desk, asking.caller, args)
+    await desk.admin.endpoint(asking.caller, integration, name)  # not found: with the nearest name
     patch = patch_of(asking, args)
 
     def patched(current: Integration) -> UpdateIntegrationRequest:
@@ -110,7 +111,10 @@ def _position(current: Integration, name: str) -> int:
     for i, endpoint in enumerate(current.endpoints):
         if endpoint.name == name:
             return i
-    raise NotFound(f"{current.name} has no endpoint {name[:80]}")
+    raise NotFound(
+        f"{current.name} has no endpoint {name[:80]} of its own; a tool that its upstream shows is changed by a create_endpoint "
+        "with path = the upstream's name of it"
+    )
 
 
 _CREATE, _REQUIRED = create_endpoint_arguments()
