@@ -49,7 +49,7 @@ def write_entry(host: HostFile, target: Target, path: Path) -> Path | None:
 def merged(host: HostFile, target: Target, before: str) -> str:
     """The file's text with our entry in place of an older one of ours. Raises HostFileError."""
     data = _parse(host, before)
-    section: Any = data.get(host.section) or {}
+    section: Any = {} if data.get(host.section) is None else data[host.section]
     if not isinstance(section, dict):
         raise HostFileError(f"{host.section} isn't an object in {host.title}'s file: put this in by hand")
     entry = host.entry(target)
@@ -144,7 +144,10 @@ def _yaml_with(before: str, section: str, entry: Mapping[str, Any]) -> str:
     at = found[0].start_mark.line + 1
     for key, value in children:
         if key.value == KEY:
-            del lines[key.start_mark.line : value.end_mark.line]
+            end = value.end_mark.line  # the next thing that YAML sees; comments before that are others'
+            while end > key.start_mark.line + 1 and lines[end - 1].strip()[:1] in ("", "#"):
+                end -= 1
+            del lines[key.start_mark.line : end]
     if not children:
         lines[at - 1] = f"{section}:\n"
     return "".join([*lines[:at], *(f"{indent}{line}" for line in block), *lines[at:]])
