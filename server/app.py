@@ -240,7 +240,7 @@ def _assemble(
         file_admin,
         auth_admin,
         KeyAdmin(keys, key_store, registry, history),
-        SecretAdmin(registry, secrets, settings.secret_prefix, history),
+        SecretAdmin(registry, secrets, settings.secret_prefix, history, reader.forget),
         writer,
         toolbox,
         Announcements(),

@@ -10,7 +10,7 @@ from tools.models import READ_ONLY_FIELDS, CreateIntegrationRequest, UpdateInteg
 from tools.naming import nearest
 
 _M = TypeVar("_M", bound=BaseModel)
-_SECRET_PLACES = frozenset({"auth", "headers", "mcp_headers", "mcp_env"})
+_SECRET_PLACES = frozenset({"auth", "headers", "mcp_headers", "mcp_env", "value"})
 
 
 def parse(model: type[_M], data: Any, at: Sequence[str | int] = ("body",)) -> _M:

@@ -3,7 +3,7 @@
 Written by an owner or admin, with the origins that they may go to; nobody reads a value back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from tools.callers import Caller
@@ -17,8 +17,17 @@ from tools.secrets import MASK, SecretStore, path_fault, value_fault
 class SecretAdmin:
     """The operations on `/{prefix}/{workspace}/shared/{name}`; a name may have several segments."""
 
-    def __init__(self, registry: Registry, secrets: SecretStore, prefix: str, history: History) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        secrets: SecretStore,
+        prefix: str,
+        history: History,
+        written: Callable[[str], None],
+    ) -> None:
+        """`written` is told the path of each change, so that calls of this process see it at once."""
         self._registry, self._secrets, self._prefix, self._history = registry, secrets, prefix, history
+        self._written = written
 
     def root(self, caller: Caller) -> str:
         return f"/{self._prefix}/{caller.workspace}/shared/"
@@ -53,6 +62,7 @@ class SecretAdmin:
         await self._registry.put_secret_record(made)
         await self._secrets.write(path, value)
         await self._secrets.remove(path, old)
+        self._written(path)
         self._told(caller, "secret.put", before, made)
         return made
 
@@ -64,7 +74,7 @@ class SecretAdmin:
         return found[offset : offset + limit], len(found)
 
     async def delete(self, caller: Caller, name: str) -> None:
-        """Integrations that still name it fail from now on. Raises NotFound."""
+        """Integrations that still name it fail from now on, in other processes within a minute. Raises NotFound."""
         _require(caller)
         path = self.root(caller) + name
         before = None if path_fault(path) else await self._registry.secret_record(path)
@@ -72,6 +82,7 @@ class SecretAdmin:
             raise NotFound("there is no such shared secret in this workspace")
         await self._secrets.remove(path, await self._secrets.versions(path))
         await self._registry.delete_secret_record(path)
+        self._written(path)
         self._told(caller, "secret.delete", before, None)
 
     def _told(self, caller: Caller, action: Action, before: SecretRecord | None, after: SecretRecord | None) -> None:

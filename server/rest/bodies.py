@@ -1,7 +1,6 @@
 """Request bodies: read up to a limit, then strict JSON. What two parsers could read differently is refused, not guessed."""
 
 import json
-import math
 from typing import Any, cast
 
 import orjson
@@ -42,8 +41,8 @@ def parse_json(body: bytes) -> Any:
     try:
         orjson.loads(
             body
-        )  # strict about UTF-8, surrogates and NaN, and bounded in depth; it rounds long integers and merges keys
-        value = json.loads(body, object_pairs_hook=_unique, parse_float=_finite)
+        )  # strict about UTF-8, surrogates, NaN and infinity; but it rounds long integers and merges keys
+        value = json.loads(body, object_pairs_hook=_unique)
     except json.JSONDecodeError as e:
         raise _fault(f"not valid JSON: {e.msg} (line {e.lineno}, column {e.colno})") from None
     except (ValueError, RecursionError) as e:
@@ -62,26 +61,18 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("a number is beyond what can be kept")
-    return number
-
-
 def _is_deeper(value: Any, levels: int) -> bool:
-    layer: list[Any] = [value]
-    for _ in range(levels + 1):
-        below: list[Any] = []
-        for item in layer:
-            if isinstance(item, dict):
-                below.extend(cast("dict[str, Any]", item).values())
-            elif isinstance(item, list):
-                below.extend(cast("list[Any]", item))
-        if not below:
+    layer = _containers([value])
+    for _ in range(levels):
+        layer = [inner for outer in layer for inner in _containers(outer)]
+        if not layer:
             return False
-        layer = below
     return True
+
+
+def _containers(outer: Any) -> list[Any]:
+    inside = cast("dict[str, Any]", outer).values() if isinstance(outer, dict) else cast("list[Any]", outer)
+    return [item for item in inside if isinstance(item, dict | list)]
 
 
 def _fault(message: str) -> InvalidRequest:

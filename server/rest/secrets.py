@@ -75,7 +75,7 @@ def add_secrets(router: FastAPI, admin: SecretAdmin, door: Door) -> None:
         removed,
         "delete-secret",
         "Remove a shared secret",
-        "Integrations that still name it fail from now on. Requires `Secret.write` and the role owner or admin.",
+        "Integrations that still name it fail from now on (other processes within a minute). Requires `Secret.write` and the role owner or admin.",
         tag="Secrets",
         answers=None,
         status=204,

@@ -41,6 +41,10 @@ class SecretReader:
             return entry.secret
         return await self._read_through(key, entry)
 
+    def forget(self, path: str) -> None:
+        """The value at `path` was replaced or removed by this process: the newest is read again."""
+        self._entries.pop((path, None), None)
+
     async def reread(self, path: str, used: str) -> Secret | None:
         """After a 401 with version `used` of an unpinned secret: the newer one, if there is one. At most once a minute."""
         key = (path, None)
