@@ -155,3 +155,9 @@ def test_a_wrong_required_name_says_which_was_meant() -> None:
 
 def test_at_most_twenty_faults_are_told() -> None:
     assert len(check_schema({"properties": {f"p{i}": {"type": "text"} for i in range(100)}})) == 20
+
+
+def test_a_wrong_type_is_told_with_the_types_there_are() -> None:
+    faults = check_schema({"type": "object", "properties": {"a": {"type": "strin"}}})
+    assert [f.loc for f in faults] == [("properties", "a", "type")]
+    assert "'string'" in faults[0].message
