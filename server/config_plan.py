@@ -15,6 +15,7 @@ from tools.bindings import secret_uses
 from tools.callers import Caller
 from tools.checks import inline_values
 from tools.errors import BuiltinReadOnly, GatewayError, InvalidRequest
+from tools.generated_keys import without_kept_key
 from tools.models import INLINE_SECRETS, CreateIntegrationRequest, Integration, UpdateIntegrationRequest
 from tools.naming import tool_name
 from tools.parsing import parse_create
@@ -141,7 +142,7 @@ class Planner:
         """Inline values that differ from what is stored."""
         changes: list[Change] = []
         fields = {path: field for field, path in INLINE_SECRETS.items()}
-        for path_field, value in inline_values(request.auth).items():
+        for path_field, value in inline_values(without_kept_key(request.auth, current)).items():
             path: str | None = getattr(current.auth, path_field) if current.auth is not None else None
             binding = current.bindings.get(path) if path is not None else None
             same = False

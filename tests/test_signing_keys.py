@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from server.config_file import parse_text
+from server.config_plan import Planner
 from tests.world import World, gateway
 from tools.auth_admin import AuthAdmin
 from tools.callers import ROLE_PERMISSIONS, Caller
@@ -142,6 +144,28 @@ async def test_a_key_that_is_replaced_stays_published_while_it_may_be_met(world:
     await world.create(smart())
     await world.app.admin.update(world.owner, "ehr", parse_update({"auth": smart(OTHER)["auth"]}, "ehr"))
     assert await states(world) == {PUBLIC["kid"]: "retiring", OTHER_PUBLIC["kid"]: "active"}
+
+
+@pytest.mark.parametrize(("again", "made"), [("generate", 0), ("generate:ES384", 0), ("generate:RS384", 1), (OTHER, 1)])
+async def test_generate_makes_a_key_only_where_there_is_none_of_the_algorithm(
+    world: World, again: str, made: int
+) -> None:
+    """A file that says so can be applied again and again."""
+    await world.create(smart("generate:ES384"))
+    before = (await row(world)).published_keys
+    await world.app.admin.update(world.owner, "ehr", parse_update({"auth": smart(again)["auth"]}, "ehr"))
+    after = (await row(world)).published_keys
+    assert len(after) == 1 + made
+    assert (after == before) == (not made)
+
+
+async def test_a_file_that_says_generate_is_applied_once(world: World) -> None:
+    app = world.app
+    planner = Planner(app.admin, app.registry, app.secrets, world.owner, tool_name_max=48)
+    (entry,) = parse_text(json.dumps(smart("generate:ES384")), "a file", {})
+    await planner.carry_out(await planner.plan([entry]))
+    (step,) = (await planner.plan([entry])).steps
+    assert step.action == "keep"
 
 
 async def test_a_change_of_something_else_leaves_the_keys_alone(world: World) -> None:

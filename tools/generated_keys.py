@@ -4,8 +4,8 @@ import anyio.to_thread
 
 from tools.errors import InvalidRequest, Issue
 from tools.jwks import Algorithm, generate_key, private_jwk
-from tools.models import AuthConfig, AuthConfigWithSecrets, SecretInput
-from tools.signing_keys import KEY_TYPES
+from tools.models import AuthConfig, AuthConfigWithSecrets, Integration, SecretInput
+from tools.signing_keys import KEY_TYPES, active_key
 
 GENERATE = "generate"
 """As the value of `private_key_value`, alone or with an algorithm: `generate:ES384`."""
@@ -26,6 +26,20 @@ async def with_generated_key(auth: AuthConfigWithSecrets | None) -> AuthConfigWi
         return auth
     key = await new_key(auth, alg or None, ("body", "auth", "private_key_value", "value"))
     return auth.model_copy(update={"private_key_value": SecretInput(value=key)})
+
+
+def without_kept_key(auth: AuthConfigWithSecrets | None, current: Integration) -> AuthConfigWithSecrets | None:
+    """`generate` asks for a key where there is none: one that we keep and that has the algorithm stays, so that a file can be
+    applied again and again."""
+    given = auth.private_key_value.value if auth is not None and auth.private_key_value is not None else ""
+    word, _, alg = given.partition(":")
+    key = active_key(current)
+    if auth is None or word != GENERATE or key is None or current.auth is None or current.auth.type != auth.type:
+        return auth
+    wanted = alg or auth.assertion_algorithm
+    if not current.bindings[key.path].owned or wanted not in (None, key.jwk["alg"]):
+        return auth
+    return auth.model_copy(update={"private_key_value": None})
 
 
 async def new_key(auth: AuthConfig, alg: str | None, loc: tuple[str, ...], before: str | None = None) -> str:

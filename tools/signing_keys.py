@@ -87,6 +87,23 @@ def merged(
     return tuple(keys)
 
 
+def pinned(new: Integration, written: Mapping[str, str]) -> Integration:
+    """What was stored just now is pinned by whoever waits for it; what is pinned already stays."""
+    bindings = {
+        path: b.model_copy(update={"version": written[path]})
+        if path in written and b.owned and b.version is None
+        else b
+        for path, b in new.bindings.items()
+    }
+    keys = tuple(
+        k.model_copy(update={"version": written[k.path]})
+        if k.path in written and k.version is None and k.state != "retiring"
+        else k
+        for k in new.published_keys
+    )
+    return new.model_copy(update={"bindings": bindings, "published_keys": keys})
+
+
 def retired(key: PublishedKey, now: datetime) -> PublishedKey:
     return key.model_copy(update={"state": "retiring", "since": now, "version": None, "hold": False})
 

@@ -25,7 +25,7 @@ from tools.errors import (
     StorageUnavailable,
     VersionMismatch,
 )
-from tools.generated_keys import with_generated_key
+from tools.generated_keys import with_generated_key, without_kept_key
 from tools.kept_values import keep_headers, keep_secrets, keep_values, kept_elsewhere, kept_without_value
 from tools.models import (
     AuthConfig,
@@ -38,7 +38,7 @@ from tools.models import (
 from tools.naming import tool_name
 from tools.registry import Registry, SecretRecord
 from tools.secrets import SecretStore
-from tools.signing_keys import key_paths, merged, public_of
+from tools.signing_keys import key_paths, merged, pinned, public_of
 
 LEASE = timedelta(seconds=60)
 """A write stores its values and commits its row within this time, or fails."""
@@ -179,7 +179,7 @@ class Writer:
         values: Mapping[str, str] = {}
         auth = current.auth
         if "auth" in given:
-            asked = await with_generated_key(request.auth)
+            asked = await with_generated_key(without_kept_key(request.auth, current))
             if asked is not None:
                 issues += check_inline(asked, ("body", "auth"))
                 asked = keep_secrets(asked, current.auth)
@@ -314,7 +314,7 @@ class Writer:
                     await self._registry.schedule_sweep(list(draft.values), self._now() + LEASE)
                 for path, value in draft.values.items():
                     written[path] = await self._secrets.write(path, value)
-                new = _with_versions(new, written)
+                new = pinned(new, written)
                 committing = asyncio.ensure_future(commit(new, self._sweeps(new, before)))
                 await asyncio.shield(committing)
         except BaseException as e:
@@ -389,20 +389,3 @@ def _was_made(committing: "asyncio.Future[None] | None") -> bool:
 
 def _name_taken(name: str) -> NameTaken:
     return NameTaken(f"there is an integration named {name} already; update it or choose another name")
-
-
-def _with_versions(new: Integration, written: Mapping[str, str]) -> Integration:
-    """What was stored just now is pinned by whoever waits for it; what is pinned already stays."""
-    bindings = {
-        path: b.model_copy(update={"version": written[path]})
-        if path in written and b.owned and b.version is None
-        else b
-        for path, b in new.bindings.items()
-    }
-    keys = tuple(
-        k.model_copy(update={"version": written[k.path]})
-        if k.path in written and k.version is None and k.state != "retiring"
-        else k
-        for k in new.published_keys
-    )
-    return new.model_copy(update={"bindings": bindings, "published_keys": keys})
