@@ -4,7 +4,7 @@ import json
 import random
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,11 @@ from server.secret_stores.local import LocalSecretStore
 from server.store.database import open_database
 from server.store.registry import SqlRegistry
 from server.store.tables import secret_values
-from tests.crash.writer import EPOCH, GUARD, Provisioned, path_of
+from tests.crash.writer import WORKSPACE, sweeper
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-State = dict[str, str | None]  # integration id -> its secret's value; None: deleted
+State = dict[str, str | None]  # integration -> its secret's value; None: deleted
 
 
 def killed_after(home: Path, seed: int, lines: int, spin: int) -> list[dict[str, str | None]]:
@@ -43,11 +43,11 @@ def told(state: State, lines: list[dict[str, str | None]]) -> tuple[State, dict[
     """What must be there now; for the write in flight at the kill (at most one), the ends that it may have had."""
     state, open_ends = dict(state), {}
     for line in lines:
-        id, value = str(line["id"]), line["value"]
+        name, value = str(line["name"]), line["value"]
         if line["do"] == "begin":
-            open_ends = {id: {state.get(id), value}}
+            open_ends = {name: {state.get(name), value}}
         else:
-            state[id], open_ends = value, {}
+            state[name], open_ends = value, {}
     return state, open_ends
 
 
@@ -62,15 +62,15 @@ async def test_nothing_acknowledged_is_lost_and_no_secret_is_orphaned(tmp_path: 
         state, open_ends = told(state, lines)
         async with open_database(f"sqlite:///{tmp_path}/registry.db") as database:
             registry, secrets = SqlRegistry(database), LocalSecretStore(database, keyring.kept_in(tmp_path))
-            await Provisioned(registry, secrets).sweep(EPOCH + GUARD + timedelta(seconds=1))
-            _, rows = await registry.load("acme")
-            bound = {row.id: row.bindings[path_of(row.id)].version for row in rows}
-            found = {id: (await secrets.read(path_of(id), version)).value for id, version in bound.items()}
-            for id, ends in open_ends.items():
-                assert found.get(id) in ends
-                state[id] = found.get(id)
-            assert found == {id: value for id, value in state.items() if value is not None}
+            await sweeper(registry, secrets).sweep()
+            _, rows = await registry.load(WORKSPACE)
+            bound = {row.name: next(iter(row.bindings.items())) for row in rows}
+            found = {name: (await secrets.read(path, b.version)).value for name, (path, b) in bound.items()}
+            for name, ends in open_ends.items():
+                assert found.get(name) in ends
+                state[name] = found.get(name)
+            assert found == {name: value for name, value in state.items() if value is not None}
             async with database.read() as connection:
                 kept = await connection.execute(select(secret_values.c.path, secret_values.c.version))
-                assert {tuple(row) for row in kept} == {(path_of(id), version) for id, version in bound.items()}
-            assert await registry.due_sweeps(EPOCH + timedelta(days=1)) == []
+                assert {tuple(row) for row in kept} == {(path, b.version) for path, b in bound.values()}
+            assert await registry.due_sweeps(datetime.now(UTC) + timedelta(days=2)) == []
