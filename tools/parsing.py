@@ -56,7 +56,8 @@ def issues_of(error: ValidationError, model: type[BaseModel], at: Sequence[str |
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             message = _unknown(model, loc)
-        secret = fault["type"] == "missing" or bool(_SECRET_PLACES & {str(p) for p in loc})
+        # The value of an unknown key isn't echoed either: it can be a secret that was put in the wrong place.
+        secret = fault["type"] in ("missing", "extra_forbidden") or bool(_SECRET_PLACES & {str(p) for p in loc})
         shown = fault.get("input")
         found.append(
             Issue(
