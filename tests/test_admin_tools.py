@@ -156,6 +156,16 @@ async def test_one_endpoint_is_patched_by_name_id_or_tool(world: World, ref: str
     assert stored.endpoints[1] == integration.endpoints[1]
 
 
+async def test_a_change_of_one_endpoint_warns_of_that_one_only(world: World) -> None:
+    body = shop()
+    body["endpoints"][1]["description"] = ""
+    await world.create(body)
+    found = await done(world, "update_endpoint", tool="shop_get_item", patch={"description": "One"})
+    assert {r["where"] for r in found["warnings"]} == {"shop_get_item"}
+    found = await done(world, "update_integration", integration="shop", display_name="Shop 2")
+    assert {r["where"] for r in found["warnings"]} >= {"shop_get_item", "shop_list_items"}
+
+
 async def test_null_in_a_patch_removes_and_what_is_left_out_stays(world: World) -> None:
     body = shop()
     body["endpoints"][0] |= {"result_template": "{{ name }}", "headers": {"X-A": "1", "X-B": "2"}}

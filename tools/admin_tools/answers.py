@@ -1,5 +1,6 @@
 """What a write answers: the diff, lint's warnings, the tools that came and went, and what to do next."""
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -36,7 +37,7 @@ WRITTEN: dict[str, Any] = {
 """Output of every tool that writes. `call` is the example of `next` as a complete call."""
 
 
-def written(
+async def written(
     desk: Desk, asking: Asking, done: Written, *, validate_only: bool, note: str = "", endpoint: str | None = None
 ) -> dict[str, Any]:
     """The answer of a create or update; `endpoint` is the one that was written, where it was one."""
@@ -65,7 +66,7 @@ def written(
         "integration": after.name,
         "version": after.version,
         "changes": changes,
-        "warnings": warnings_of(tools),
+        "warnings": await warnings_of(tools, endpoint),
         "tools": moved,
         "rebound": list(done.rebound),
         "next": hint or (None if validate_only else _check(tools, endpoint)),
@@ -90,9 +91,11 @@ def removed(desk: Desk, integration: Integration, note: str) -> dict[str, Any]:
     }
 
 
-def warnings_of(tools: tuple[Tool, ...]) -> list[dict[str, Any]]:
-    """Lint over the integration's tools; notes are left out."""
-    rows = [row for row in lint([linted(t) for t in tools]) if row.severity != "note"]
+async def warnings_of(tools: tuple[Tool, ...], endpoint: str | None = None) -> list[dict[str, Any]]:
+    """Lint over the integration's tools, told of all or of one endpoint's; notes are left out. Beside the loop: 1,000 tools take 0.5 s."""
+    found = await asyncio.to_thread(lambda: lint([linted(t) for t in tools]))
+    names = {t.name for t in tools if endpoint in (None, t.endpoint.name)}
+    rows = [r for r in found if r.severity != "note" and (endpoint is None or r.where.partition(".")[0] in names)]
     shown = [{"rule": r.rule, "severity": r.severity, "where": r.where, "message": r.message} for r in rows]
     if len(shown) > _MOST_WARNINGS:
         more = f"and {len(shown) - _MOST_WARNINGS} more"

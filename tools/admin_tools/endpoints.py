@@ -97,7 +97,7 @@ async def _write(
         done = await desk.admin.update(asking.caller, integration, noting, args.get("if_match"), validate_only=only)
     except InvalidRequest as e:
         raise type(e)([_about_one(i, seen[0] if seen else -1) for i in e.issues]) from None
-    return written(desk, asking, done, validate_only=only, note=note, endpoint=name)
+    return await written(desk, asking, done, validate_only=only, note=note, endpoint=name)
 
 
 def _about_one(issue: Issue, at: int) -> Issue:

@@ -43,7 +43,7 @@ async def _create(desk: Desk, asking: Asking, args: Mapping[str, Any]) -> dict[s
     only = args.get("validate_only", False)
     request = parse_create(body_of(args, asking.given))
     done = await desk.admin.create(asking.caller, request, validate_only=only)
-    return written(desk, asking, done, validate_only=only)
+    return await written(desk, asking, done, validate_only=only)
 
 
 async def _update(desk: Desk, asking: Asking, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +61,7 @@ async def _update(desk: Desk, asking: Asking, args: Mapping[str, Any]) -> dict[s
             # What was asked about is what is done: a change by somebody else meanwhile is a version mismatch.
             if_match = if_match or current.version
     done = await desk.admin.update(asking.caller, current.id, request, if_match, validate_only=only)
-    return written(desk, asking, done, validate_only=only, note=note)
+    return await written(desk, asking, done, validate_only=only, note=note)
 
 
 async def _delete(desk: Desk, asking: Asking, args: Mapping[str, Any]) -> dict[str, Any]:
