@@ -11,6 +11,10 @@ from tools.models import READ_ONLY_FIELDS, Integration, IntegrationResponse
 from tools.secrets import MASK
 
 
+_ODD_BREAKS = "\r\x85\u2028\u2029\ufeff"
+"""YAML takes these for line breaks (or a mark at the beginning): only double quotes keep them."""
+
+
 def export_all(integrations: Iterable[tuple[Integration, IntegrationResponse]], workspace: str) -> str:
     """One file with all of them, by name."""
     parts = ["integrations:\n"]
@@ -27,8 +31,8 @@ def export_one(stored: Integration, shown: IntegrationResponse, workspace: str) 
 def as_entry(shown: IntegrationResponse) -> dict[str, Any]:
     """An integration as `create` takes it, without what is a default anyway."""
     fields = shown.model_dump(mode="json", exclude_defaults=True, exclude=set(READ_ONLY_FIELDS))
-    return {name: _escaped(fields.pop(name)) for name in ("name", "display_name")} | {
-        k: _escaped(v) for k, v in fields.items()
+    return {name: escaped(fields.pop(name)) for name in ("name", "display_name")} | {
+        k: escaped(v) for k, v in fields.items()
     }
 
 
@@ -36,15 +40,15 @@ def dump(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
-def _escaped(value: Any) -> Any:
+def escaped(value: Any) -> Any:
     """`${` is literal in what is stored, and a variable in a file."""
     match value:
         case str():
             return value.replace("${", "$${")
         case dict():
-            return {k: _escaped(v) for k, v in cast("dict[str, Any]", value).items()}
+            return {k: escaped(v) for k, v in cast("dict[str, Any]", value).items()}
         case list():
-            return [_escaped(v) for v in cast("list[Any]", value)]
+            return [escaped(v) for v in cast("list[Any]", value)]
         case _:
             return value
 
@@ -69,7 +73,11 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text and not any(line != line.rstrip() for line in text.split("\n")) else None
+    style = None
+    if any(c in text for c in _ODD_BREAKS):
+        style = '"'
+    elif "\n" in text and not any(line != line.rstrip() for line in text.split("\n")):
+        style = "|"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)  # pyright: ignore[reportUnknownMemberType] - PyYAML has half of its types
 
 
