@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from tests.upstreams import Hostile, answer, redirect, silence
 from tests.world import World, gateway, http, listening, served
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +50,12 @@ async def _visits(request: Request) -> Response:
     return JSONResponse({"made": True})
 
 
+async def _plain(request: Request) -> Response:
+    if "json" not in request.headers["accept"]:
+        return JSONResponse({"message": "not acceptable"}, 406)
+    return JSONResponse({"ok": True})
+
+
 async def _to_slash(request: Request) -> Response:
     return RedirectResponse("/v1/visits/", 307)
 
@@ -60,6 +67,7 @@ UPSTREAM = Starlette(
         Route("/v1/messages", _message, methods=["POST"]),
         Route("/v1/reports/daily", _report),
         Route("/v1/visits/", _visits, methods=["POST"]),
+        Route("/v1/plain", _plain),
         Route("/v1/visits", _to_slash, methods=["POST"]),
     ]
 )
@@ -104,6 +112,7 @@ def clinic(base: str) -> dict[str, Any]:
                 "path": "/reports/daily",
                 "headers": {"X-Tenant": "north"},
             },
+            {"name": "read_plain", "description": "Reads.", "method": "GET", "path": "/plain"},
             {
                 "name": "make_visit",
                 "description": "Makes a visit.",
@@ -142,6 +151,7 @@ FAULTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "a slash at the end": plant("make_visit", path="/visits"),
     "the body format": plant("send_message", body_format="json"),
     "a missing header": plant("daily_report", headers={}),
+    "an Accept header": plant("read_plain", headers={"Accept": "text/csv"}),
     "a field's wire name": plant(
         "search_patients",
         input_schema={
@@ -195,6 +205,60 @@ async def test_a_scripted_policy_repairs_a_planted_fault_by_its_fix_alone(tmp_pa
         await world.create(body)
         async with management(world) as mcp:
             assert await repaired_in(mcp, f"clinic_{name}", PARAMS.get(name, {})) == 1
+
+
+async def test_the_integrations_address_is_taken_from_an_endpoint_that_has_the_right_one(tmp_path: Path) -> None:
+    async with listening(UPSTREAM) as base, gateway(tmp_path) as world:
+        body = clinic(base)
+        body["endpoints"][4]["base_url"] = body["base_url"]
+        body["base_url"] = "http://127.0.0.1:1/v1"
+        await world.create(body)
+        async with management(world) as mcp:
+            assert await repaired_in(mcp, "clinic_get_patient", {"id": "7"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "location", "method", "code", "fix"),
+    [
+        (
+            answer(400, b"The plain HTTP request was sent to HTTPS port"),
+            "",
+            "GET",
+            "base_url_scheme",
+            {"base_url": "https://{}"},
+        ),
+        (None, "https://{}/x", "POST", "base_url_scheme", {"base_url": "https://{}"}),
+        (None, "https://elsewhere.example/x", "POST", "redirect_refused", None),
+        (answer(405, b"", {"Allow": "HEAD, PUT, DELETE"}), "", "POST", "method_not_allowed", None),
+        (answer(400, b"unknown field 'zzz'"), "", "POST", "upstream_400", None),
+        (answer(400, b"header X-Trace-Token is missing"), "", "GET", "missing_header", None),
+        (silence, "", "GET", "deadline", {"patch": {"timeout_seconds": None}}),
+    ],
+)
+async def test_signs_of_the_server_lead_to_a_fix_or_to_a_person(
+    tmp_path: Path, step: Any, location: str, method: str, code: str, fix: dict[str, Any] | None
+) -> None:
+    async with Hostile() as server, gateway(tmp_path) as world:
+        host = server.url.removeprefix("http://")
+        server.script("/x", redirect(308, location.format(host)) if location else step)
+        body = clinic(server.url)
+        body["base_url"] = server.url
+        body["endpoints"] = [{"name": "do", "description": "Does.", "method": method, "path": "/x"}]
+        if code == "deadline":
+            body["endpoints"][0]["timeout_seconds"] = 0.1
+        await world.create(body)
+        found = (
+            await world.app.toolbox.call(world.owner, "test_integration_endpoint", {"tool": "clinic_do"})
+        ).structured
+    assert found is not None
+    problem = found["problems"][0]
+    assert problem["code"] == code
+    if fix is None:
+        assert problem["fix"] is None
+        assert problem["ask_human"]
+    else:
+        arguments = {k: v.format(host) if isinstance(v, str) else v for k, v in fix.items()}
+        assert arguments.items() <= problem["fix"]["arguments"].items()
 
 
 async def test_the_integration_without_a_fault_has_no_problems(tmp_path: Path) -> None:
