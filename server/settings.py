@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, field_validator
 
 from tools.bindings import AllowedSecretPath
+from tools.kinds.paths import base_url_fault, origin_of
 from tools.models import WORKSPACE_ID
 from tools.naming import nearest
 from tools.secrets import path_fault
@@ -33,9 +34,18 @@ class AllowedSecretPathSetting(BaseModel):
     @field_validator("path")
     @classmethod
     def _path(cls, path: str) -> str:
-        if fault := path_fault(path.rstrip("/")):
+        if fault := path_fault(path.removesuffix("/")):
             raise ValueError(fault)
         return path
+
+    @field_validator("origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        """As bindings spell them, with the port: "https://api.example" would never be equal to one."""
+        for origin in origins:
+            if fault := base_url_fault(origin):
+                raise ValueError(f"{origin!r} is no origin: {fault}")
+        return tuple(sorted({origin_of(origin) for origin in origins}))
 
 
 class Settings(BaseModel):
