@@ -124,6 +124,7 @@ async def test_published_schemas_pass_our_own_rules_and_outputs_are_closed(world
         text = json.dumps(output)
         assert "$ref" not in text
         assert '"format"' not in text
+        assert '"type": [' not in text, "clients that know single types only refuse the list form"
         jsonschema.Draft202012Validator.check_schema(output)
 
 

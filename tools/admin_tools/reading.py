@@ -18,6 +18,7 @@ from tools.admin_tools.admin_tool import (
     Asking,
     Desk,
     admin_tool,
+    or_null,
 )
 from tools.errors import InvalidRequest, Issue
 from tools.json_value import plain
@@ -169,7 +170,7 @@ READING: tuple[AdminTool, ...] = (
             "protocol": TEXT,
             "status": TEXT,
             "auth": TEXT,
-            "latency_ms": {"type": ["number", "null"]},
+            "latency_ms": or_null("number"),
             "message": TEXT_OR_NULL,
             "checked_at": TEXT,
             "credential": OBJECT_OR_NULL,
