@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from server.cli import auth, calling, config, connect, demo, integrations, keys, loading, secrets, serving
+from server.cli import auth, calling, config, connect, demo, doctor, integrations, keys, lint, loading, secrets, serving
 from server.cli.options import print_json
 from server.config_file import ConfigError
 from server.settings import SettingsError
@@ -26,7 +26,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(auth.app, name="auth")
 app.command("call")(calling.call_command)
-app.command("tools")(calling.tools_command)
+app.add_typer(lint.app, name="tools")
 app.add_typer(integrations.app, name="integrations")
 app.command("load")(loading.load_command)
 app.command("apply")(config.apply_command)
@@ -34,6 +34,7 @@ app.command("diff")(config.diff_command)
 app.command("export")(config.export_command)
 app.command("check")(config.check_command)
 app.command("connect")(connect.connect_command)
+app.command("doctor")(doctor.doctor_command)
 app.command("version")(serving.version_command)
 
 
