@@ -125,12 +125,14 @@ class Catalogs:
         self._trust = trust_s
         self._max = max_endpoints
         self._clock = clock
+        # By workspace id in lower case: ids are unique ignoring it, and a caller may spell his own way.
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._loading: dict[str, bool] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     def peek(self, workspace: str) -> Catalog | None:
         """The catalog if it can be used without asking the registry; no await, for the path of a call."""
-        entry = self._entries.get(workspace)
+        entry = self._entries.get(workspace.lower())
         if entry is None or entry.stale or self._clock() - entry.checked_at >= self._trust:
             return None
         return entry.catalog
@@ -140,29 +142,36 @@ class Catalogs:
         catalog = self.peek(workspace)
         if catalog is not None:
             return catalog
-        lock = self._locks.setdefault(workspace, asyncio.Lock())
+        key = workspace.lower()
+        lock = self._locks.setdefault(key, asyncio.Lock())
         try:
             async with lock:
                 return self.peek(workspace) or await self._refresh(workspace)
         finally:
             if not lock.locked():
-                self._locks.pop(workspace, None)
+                self._locks.pop(key, None)
 
     def invalidate(self, workspace: str) -> None:
-        if (entry := self._entries.get(workspace)) is not None:
+        key = workspace.lower()
+        if (entry := self._entries.get(key)) is not None:
             entry.stale = True
+        if key in self._loading:
+            self._loading[key] = True  # what is being loaded may be older than this change
 
     async def _refresh(self, workspace: str) -> Catalog:
         from tools.errors import StorageUnavailable
 
-        entry = self._entries.get(workspace)
+        key = workspace.lower()
+        entry = self._entries.get(key)
         started = self._clock()
+        self._loading[key] = False
         if entry is not None:
             entry.stale = False  # a change announced from here on makes it stale again
         try:
             if entry is not None and await self._registry.version(workspace) == entry.catalog.version:
                 entry.checked_at = started
-                self._entries.move_to_end(workspace)
+                self._entries[key] = entry  # it may have been evicted while we asked
+                self._entries.move_to_end(key)
                 return entry.catalog
             version, integrations = await self._registry.load(workspace)
         except StorageUnavailable:
@@ -174,9 +183,11 @@ class Catalogs:
             if entry is not None:
                 entry.stale = True
             raise
+        finally:
+            moved = self._loading.pop(key, False)
         catalog = self._compile(workspace, version, integrations, entry.catalog if entry else None)
-        self._entries[workspace] = _Entry(catalog, started)
-        self._entries.move_to_end(workspace)
+        self._entries[key] = _Entry(catalog, started, stale=moved)
+        self._entries.move_to_end(key)
         self._evict()
         return catalog
 
