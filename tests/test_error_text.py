@@ -29,6 +29,7 @@ from tools.errors import (
     ShapingFailed,
     TooManyCalls,
     UnknownTool,
+    UpstreamRefused,
     UpstreamStatus,
     UpstreamTimeout,
     UpstreamUnavailable,
@@ -110,6 +111,11 @@ CASES: list[tuple[CallError, Situation, str]] = [
         'answered 500 Internal Server Error to book: "boom".',
     ),
     (OutcomeUnknown(HOSTILE), WRITE, "lost after the request was sent. It MAY have been carried out"),
+    (
+        UpstreamRefused("refused the call (-32602)", said="no such patient"),
+        READ,
+        'refused the call (-32602): "no such patient".',
+    ),
     (ProbablyDone("404", upstream_status=404), WRITE, "probably done by that first attempt"),
     (CredentialUnavailable(HOSTILE, advice=HOSTILE), READ, "needs credentials"),
     (CredentialUnavailable(HOSTILE, retry_after_s=20), READ, "Wait 20 s"),
@@ -146,7 +152,7 @@ def test_an_error_says_whether_it_was_sent_whose_fault_and_what_to_do(
     text = render(error, situation)
     assert part in text
     assert text.endswith(f"[{error.full_code}]")
-    assert re.search(r"Not sent|sent|answered|could not sign in|No result|failed", text.split("\n")[0])
+    assert re.search(r"Not sent|sent|answered|could not sign in|No result|failed|refused the call", text.split("\n")[0])
     assert re.search(
         r"repeat|call again|same call|call it again|will not help|Check|check|did you mean|tell the user|tell the\nuser|narrow",
         text,

@@ -189,6 +189,8 @@ class Gateway:
                 trace.masker = tool.masker(signer.masks)
                 trace.credential = signer.used.explain if signer.used is not None else None
         masker = trace.masker
+        if error.said:
+            error.said = masker.text(error.said)
         text = masker.text(render(error, self._situation(caller, catalog, tool, arguments, trace, started)))
         return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace, error)
 
