@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from server.cli.options import AsJson, Home, print_json, settings_of
 
@@ -69,6 +68,8 @@ async def _demo(settings: Any, sock: Any, *, once: bool, as_json: bool) -> None:
 
 
 async def _show_calls(app: Any) -> None:
+    from rich.console import Console
+
     from server.cli.stages import print_stages
     from server.demo.definition import SCRIPT
     from server.demo.running import WORKSPACE
@@ -89,6 +90,8 @@ async def _show_calls(app: Any) -> None:
 
 def _show_connections(facts: dict[str, Any]) -> None:
     """Configurations to paste, with absolute paths: desktop assistants don't search the shell's PATH."""
+    from rich.console import Console
+
     from server.connections import configurations, curl_line
 
     out = Console(markup=False, highlight=False, soft_wrap=True)
