@@ -44,7 +44,7 @@ def alive(marker: str) -> list[int]:
 
 async def none_left(marker: str) -> None:
     async with asyncio.timeout(10):
-        while alive(marker):
+        while alive(marker):  # noqa: ASYNC110 - there is no event for the end of others' processes
             await asyncio.sleep(0.02)
 
 
@@ -125,7 +125,7 @@ async def test_what_left_its_group_is_ended_too() -> None:
     child = await Launcher({"PATH": "/usr/bin:/bin"})(sys.executable, ["-c", STRAYS, marker], {})
     assert await child.stdout.readline() == b"up\n"
     async with asyncio.timeout(10):
-        while len(alive(marker)) < 3:
+        while len(alive(marker)) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     await child.stop()
     await none_left(marker)
@@ -144,7 +144,7 @@ async def test_kill_9_of_the_gateway_leaves_no_child() -> None:
             await asyncio.sleep(600)
         asyncio.run(main())
     """)
-    gateway_ = subprocess.Popen(
+    gateway_ = subprocess.Popen(  # noqa: ASYNC220
         [sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent
     )
     try:

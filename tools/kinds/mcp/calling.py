@@ -203,5 +203,5 @@ def value_of(result: Message) -> Raw:
 def is_plain_text(result: Message) -> bool:
     """Whether it is one text and nothing else, so that it can be cut and read on like any other."""
     blocks = result["content"]
-    plain = "structuredContent" not in result and not result.get("isError") and not result.get("_meta")
+    plain = "structuredContent" not in result and not result.get("isError")
     return plain and len(blocks) == 1 and blocks[0].get("type") == "text"

@@ -80,6 +80,7 @@ class Link(Protocol):
 class _Waiting:
     answer: asyncio.Future[Message]
     progress: Progress | None
+    reports: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
 
 
 @dataclass(slots=True)
@@ -101,7 +102,10 @@ class Peer:
         waiting = self._waiting[number] = _Waiting(asyncio.get_running_loop().create_future(), ask.progress)
         try:
             await (write or self.write)(encoded(numbered(ask, number)))
-            return await waiting.answer
+            result = await waiting.answer
+            if waiting.reports:
+                await asyncio.wait(waiting.reports)  # what came before the answer is told before it
+            return result
         except asyncio.CancelledError:
             if ask.method not in ("initialize", "server/discover"):  # the spec forbids cancelling these
                 note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
@@ -145,7 +149,9 @@ class Peer:
         if method == "notifications/progress":
             waiting = self._waiting.get(params.get("progressToken", 0))
             if waiting is not None and waiting.progress is not None:
-                self._later(report(waiting.progress, params))
+                told = self._later(report(waiting.progress, params))
+                if told is not None:
+                    waiting.reports.append(told)
             return
         self.notice(method, params)
 
@@ -158,13 +164,14 @@ class Peer:
         for task in self._tasks:
             task.cancel()
 
-    def _later(self, work: Awaitable[Any]) -> None:
+    def _later(self, work: Awaitable[Any]) -> asyncio.Future[None] | None:
         if len(self._tasks) > 1000:  # an upstream that floods us with requests gets no answers
             cast("Any", work).close()
-            return
+            return None
         task = asyncio.ensure_future(_quietly(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 async def _quietly(work: Awaitable[Any]) -> None:
