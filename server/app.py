@@ -39,7 +39,7 @@ from tools.checks import CheckRules
 from tools.credentials.parts import CredentialParts
 from tools.credentials.reader import SecretReader
 from tools.credentials.token_cache import TokenCache
-from tools.engine import AiohttpEngine
+from tools.engine import HttpEngine
 from tools.errors import StorageUnavailable
 from tools.gateway import Gateway, GatewayRules
 from tools.health import HealthProbe
@@ -149,7 +149,7 @@ def _assemble(
 ) -> tuple[App, list[Callable[[], Awaitable[None]]]]:
     registry, key_store = SqlRegistry(database, settings.tool_name_max), SqlKeyStore(database)
     secrets, closing = open_secret_store(settings, database, ring)
-    upstream = Upstream(network, engine=AiohttpEngine(network, user_agent=f"integrations-mcp/{VERSION}"))
+    upstream = Upstream(network, engine=HttpEngine(network, user_agent=f"integrations-mcp/{VERSION}"))
     reader = SecretReader(secrets)
     tokens = TokenCache(pins=SqlPins(database))
 

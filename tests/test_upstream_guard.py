@@ -13,7 +13,8 @@ import trustme
 
 from tests.upstreams import Hostile, answer, drop, redirect
 from tools.address_guard import NetworkPolicy
-from tools.engine import AiohttpEngine, Lookup, strict_tls
+from tools.dialing import Lookup, strict_tls
+from tools.engine import HttpEngine
 from tools.errors import (
     AddressRefused,
     CallError,
@@ -78,7 +79,7 @@ async def open_upstream(tls: ssl.SSLContext) -> AsyncIterator[Open]:
     no_names = names()
 
     def make(policy: NetworkPolicy, lookup: Lookup = no_names, tls: ssl.SSLContext = tls) -> Upstream:
-        made.append(Upstream(policy, engine=AiohttpEngine(policy, lookup=lookup, tls=tls), sleep=no_wait))
+        made.append(Upstream(policy, engine=HttpEngine(policy, lookup=lookup, tls=tls), sleep=no_wait))
         return made[-1]
 
     yield make
@@ -123,7 +124,7 @@ async def test_the_socket_itself_is_guarded_where_nothing_resolves(server: Hosti
     """The engine alone, without Upstream's look at the URL: aiohttp doesn't ask the resolver for a literal address."""
     request = Request("GET", f"{server.url}/x")
     for policy, reached in ((STRICT, 0), (OPEN, 1)):
-        engine = AiohttpEngine(policy, tls=tls)
+        engine = HttpEngine(policy, tls=tls)
         try:
             await engine.exchange(request, pool="w", max_bytes=100_000, wire=Wire())
         except AddressRefused:

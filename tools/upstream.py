@@ -19,7 +19,8 @@ from urllib.parse import quote, urljoin
 from yarl import URL
 
 from tools.address_guard import NetworkPolicy, check_url
-from tools.engine import AiohttpEngine, refused
+from tools.dialing import refused
+from tools.engine import HttpEngine
 from tools.errors import (
     AnswerLost,
     CallError,
@@ -112,7 +113,7 @@ DEFAULT_LIMITS = Limits()
 
 
 class Upstream:
-    """`engine` carries the requests (default: aiohttp under `network`); the rest is injected by tests so that none waits."""
+    """`engine` carries the requests (default: ours under `network`); the rest is injected by tests so that none waits."""
 
     def __init__(
         self,
@@ -125,7 +126,7 @@ class Upstream:
         random: Callable[[], float] = random.random,
     ) -> None:
         self._network = network
-        self._engine = engine or AiohttpEngine(network)
+        self._engine = engine or HttpEngine(network)
         self._clock = clock
         self._wall_clock = wall_clock
         self._sleep = sleep

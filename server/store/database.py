@@ -97,8 +97,11 @@ class Database:
     @asynccontextmanager
     async def _transaction(self, engine: AsyncEngine) -> AsyncGenerator[AsyncConnection, None]:
         try:
-            async with engine.begin() as connection:
-                yield connection
+            # anyio cancels again and again until a task has ended; aiosqlite's thread, told to stop while it is being closed,
+            # then leaves a close that never ends. A transaction is short, so what cancels us waits for it.
+            with anyio.CancelScope(shield=True):
+                async with engine.begin() as connection:
+                    yield connection
         except self._errors as error:
             # `from None`: the original's text holds SQL, and its parameters could hold what must not be logged.
             raise explained(error, self.name) from None
