@@ -23,7 +23,7 @@ def backend(url: str) -> Backend:
         # The URL goes to the driver only: SQLAlchemy never sees it, so that no repr of an engine can show the password.
         opened: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - untyped
         opening = asyncio.ensure_future(
-            opened(url, timeout=CONNECT_S, command_timeout=30COMMAND_S, statement_cache_size=0, **options)
+            opened(url, timeout=CONNECT_S, command_timeout=COMMAND_S, statement_cache_size=0, **options)
         )
         try:
             return await asyncio.shield(opening)
