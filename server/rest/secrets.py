@@ -56,6 +56,7 @@ def add_secrets(router: FastAPI, admin: SecretAdmin, door: Door) -> None:
         tag="Secrets",
         takes="PutSecretRequest",
         answers="SecretResponse",
+        errors=(404,),
     )
     operation(
         router,
