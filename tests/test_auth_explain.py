@@ -14,6 +14,7 @@ from tests.test_signing_keys import PEM, PUBLIC
 from tests.world import World, gateway, http, served
 from tools.callers import ROLE_PERMISSIONS, Caller
 from tools.errors import Forbidden, InvalidRequest
+from tools.explain import explain
 
 pytestmark = pytest.mark.anyio
 SECRET = "canary-secret-12345678"
@@ -206,6 +207,17 @@ async def test_it_is_the_same_over_http_and_absent_from_the_health_check(world: 
         health = (await client.get("/v1/acme/integrations/health-check")).json()
     assert tested["credential"]["grant"] == "client_credentials"
     assert "credential" not in health["integrations"][0]
+
+
+async def test_a_call_that_failed_for_its_credential_shows_the_way_it_was_on(world: World, server: Hostile) -> None:
+    """What `test?explain=true` and `call --explain` show."""
+    server.script("/token", refusal("invalid_client", status=401))
+    endpoint = {"name": "get", "description": "Gets.", "method": "GET", "path": "/things"}
+    await world.create(body(server) | {"endpoints": [endpoint]})
+    outcome = await world.app.toolbox.call(world.owner, "crm_get", {})
+    way = explain(outcome, outcome.trace.masker)["credential"]
+    assert (way["grant"], way["token_endpoint"]) == ("client_credentials", server.url + "/token")
+    assert SECRET not in json.dumps(way)
 
 
 # -- pins

@@ -187,7 +187,7 @@ class Gateway:
         finally:
             if signer is not None:
                 trace.masker = tool.masker(signer.masks)
-                trace.credential = signer.used.explain if signer.used is not None else None
+                trace.credential = signer.way()
         masker = trace.masker
         if error.said:
             error.said = masker.text(error.said)

@@ -55,6 +55,12 @@ class CallSigner:
             headers += ((used.header, used.value), *used.more)
         return tuple(headers)
 
+    def way(self) -> dict[str, object] | None:
+        """The way to the credential for the auth X-ray, also where it ended in a failure; None without a credential."""
+        if self.used is not None:
+            return self.used.explain
+        return self._credential.explain() if self._credential is not None else None
+
     async def refused(self, answer: Answer) -> bool:
         """Whether a 401 is worth one more try with a newer secret or token (rules A5, B7)."""
         if self._credential is None or self.used is None:
