@@ -10,7 +10,6 @@ from importlib.metadata import version
 from typing import Any
 
 import anyio
-import structlog
 from mcp.server import Server
 
 from server.announcements import Announcements
@@ -29,6 +28,7 @@ from server.store.keys import SqlKeyStore
 from server.store.pins import SqlPins
 from server.store.registry import SqlRegistry
 from server.store.results import SqlResultStore
+from server.telemetry import Log
 from tools.address_guard import NetworkPolicy
 from tools.admin import Admin, AdminRules
 from tools.admin_tools.admin_tool import Desk
@@ -60,7 +60,7 @@ from tools.writing import Writer
 
 VERSION = version("integrations-mcp")
 _HOUSEKEEPING_S = 30.0
-log = structlog.get_logger("integrations_mcp")
+log = Log("integrations_mcp")
 
 
 @dataclass(frozen=True, slots=True)

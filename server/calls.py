@@ -12,16 +12,16 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import anyio
-import structlog
 
 from server.store.history import SqlHistory
+from server.telemetry import Log
 from tools.errors import StorageUnavailable
 from tools.history import AuditQuery, AuditRecord, CallQuery, CallRecord
 
 _EVERY_S = 0.5
 _BATCH = 500
 _FORGET_EVERY_S = 3600.0
-log = structlog.get_logger("integrations_mcp")
+log = Log("integrations_mcp")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
-import structlog
 
 from server.config_file import SUFFIXES, ConfigError, read_entries
 from server.config_plan import Door, Planner
 from server.settings import Settings
+from server.telemetry import Log
 from tools.callers import local_caller
 from tools.errors import GatewayError, NameTaken, NotFound, VersionMismatch
 from tools.registry import Registry
@@ -19,7 +19,7 @@ from tools.secrets import SecretStore
 
 _LOOK_S = 1.0
 _ATTEMPTS = 20
-log = structlog.get_logger("integrations_mcp")
+log = Log("integrations_mcp")
 
 Stamp = tuple[tuple[str, int, int, int], ...]
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -22,10 +21,11 @@ from server.rest.integrations import add_integrations
 from server.rest.keys import add_keys
 from server.rest.secrets import add_secrets
 from server.rest.signing_keys import add_signing_keys
+from server.telemetry import Log
 from tools.errors import GatewayError, Internal, InvalidRequest, Issue
 
 _REQUEST_ID = "integrations_mcp.request_id"
-log = structlog.get_logger("integrations_mcp")
+log = Log("integrations_mcp")
 
 
 def rest_app(app: App) -> ASGIApp:

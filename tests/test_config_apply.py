@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import pytest
 import yaml
-from structlog.testing import capture_logs
 
 from server.app import App
 from server.config_export import export_all
@@ -206,14 +205,17 @@ async def test_a_changed_file_is_loaded_again_and_what_left_it_goes(tmp_path: Pa
         await until(world, {"shop": "S", "mine": "Mine"})
 
 
-async def test_a_file_with_a_fault_is_logged_with_its_line_and_the_version_before_goes_on(tmp_path: Path) -> None:
+async def test_a_file_with_a_fault_is_logged_with_its_line_and_the_version_before_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logs = caplog.records
     async with watched(tmp_path, SHOP) as (world, path):
-        with capture_logs() as logs, anyio.fail_after(10):
+        with anyio.fail_after(10):
             path.write_text("integrations:\n  - name: shop\n    display_nam: x\n")
-            while not any("integrations.yaml:3: display_nam: unknown field" in str(row) for row in logs):
+            while not any("integrations.yaml:3: display_nam: unknown field" in str(vars(row)) for row in logs):
                 await anyio.lowlevel.checkpoint()
             path.unlink()
-            while not any("No such file" in str(row) for row in logs):
+            while not any("No such file" in str(vars(row)) for row in logs):
                 await anyio.lowlevel.checkpoint()
         await until(world, {"shop": "Shop"})
         replace_file(path, {**SHOP, "display_name": "S"})
