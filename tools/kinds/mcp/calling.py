@@ -140,7 +140,14 @@ def checked(result: Message) -> Message:
             raise InvalidResponse("its answer is no result of a tool")
         content = []
     blocks = [_known(block) for block in cast("list[Any]", content)]
-    return {**result, "content": blocks}
+    found = {**result, "content": blocks}
+    structured = found.get("structuredContent")
+    if "structuredContent" in found and not isinstance(structured, dict):
+        # Before 2026-07-28 only objects were allowed: such clients would lose the whole result over it.
+        del found["structuredContent"]
+        if not blocks:
+            found["content"] = [{"type": "text", "text": to_json(structured).decode()}]
+    return found
 
 
 def _known(block: Any) -> Any:
