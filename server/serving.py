@@ -60,7 +60,7 @@ class Serving:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            async with self._opened():
+            async with self.opened():
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         except Exception as e:  # noqa: BLE001 - told to uvicorn, which ends the process
@@ -71,7 +71,7 @@ class Serving:
         await send({"type": "lifespan.shutdown.complete"})
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncGenerator[None, None]:
+    async def opened(self) -> AsyncGenerator[None, None]:
         settings = self._settings
         opened = nullcontext(self._app) if self._app else open_app(settings, listeners=self._listeners)
         async with opened as app:
