@@ -144,7 +144,7 @@ def _yaml_with(before: str, section: str, entry: Mapping[str, Any]) -> str:
     at = found[0].start_mark.line + 1
     for key, value in children:
         if key.value == KEY:
-            end = value.end_mark.line  # the next thing that YAML sees; comments before that are others'
+            end = cast("int", value.end_mark.line)  # the next thing that YAML sees; comments before that are others'
             while end > key.start_mark.line + 1 and lines[end - 1].strip()[:1] in ("", "#"):
                 end -= 1
             del lines[key.start_mark.line : end]
