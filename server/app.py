@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import anyio
@@ -29,6 +28,7 @@ from server.store.pins import SqlPins
 from server.store.registry import SqlRegistry
 from server.store.results import SqlResultStore
 from server.telemetry import Log
+from server.version import VERSION
 from tools.address_guard import NetworkPolicy
 from tools.admin import Admin, AdminRules
 from tools.admin_tools.admin_tool import Desk
@@ -58,7 +58,6 @@ from tools.toolbox import Toolbox
 from tools.upstream import Upstream
 from tools.writing import Writer
 
-VERSION = version("integrations-mcp")
 _HOUSEKEEPING_S = 30.0
 log = Log("integrations_mcp")
 

@@ -199,8 +199,9 @@ def settings_page() -> str:
 
 def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """(words, command) of every command that does something."""
-    for name, child in getattr(command, "commands", {}).items():
-        if hasattr(child, "commands"):
+    for name in command.list_commands(None):
+        child = command.get_command(None, name)
+        if hasattr(child, "list_commands"):
             yield from commands(child, (*words, name))
         else:
             yield (*words, name), child

@@ -87,7 +87,7 @@ def stdio_command(
 
 def version_command(as_json: AsJson = False) -> None:
     """Show the version."""
-    from server.app import VERSION
+    from server.version import VERSION
 
     if as_json:
         print_json({"version": VERSION})
