@@ -1,6 +1,7 @@
 # make demo: the main job, shown. make test: the whole suite. make check: the gates. Needs Python 3.11+ only; uv is used where there is one.
 VENV ?= .venv
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# The first Python that runs and is new enough: a shim on PATH may lead nowhere.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 UV := $(shell command -v uv)
 
@@ -45,8 +46,8 @@ endif
 	@touch $@
 
 $(VENV)/bin/python:
+	@[ -n "$(PYTHON)" ] || { echo "integrations-mcp needs Python 3.11 or newer, and there is none on PATH; set PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "making $(VENV) with $(PYTHON) ..."
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "integrations-mcp needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=/path/to/python3.11")'
 ifeq ($(UV),)
 	@$(PYTHON) -m venv $(VENV)
 else
