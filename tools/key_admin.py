@@ -57,14 +57,14 @@ class KeyAdmin:
         self,
         caller: Caller,
         *,
-        days: int,
+        days: int | None,
         name: str = "",
         role: Role = "member",
         permissions: Sequence[Permission] | None = None,
         integrations: Sequence[str] | None = None,
         tools: Sequence[str] | None = None,
     ) -> IssuedKey:
-        """`integrations` are ids or names. Raises InvalidRequest, Forbidden."""
+        """`integrations` are ids or names; `days` None never expires. Raises InvalidRequest, Forbidden."""
         _require(caller, "ApiKey.create")
         beyond = sorted(set(permissions or ()) - ROLE_PERMISSIONS[role])
         if beyond:

@@ -1,6 +1,7 @@
 """Management of shared secrets: values that several integrations of a workspace name by path (rules A2).
 
-Written by an owner or admin, with the origins that they may go to; nobody reads a value back.
+Written by an owner or admin, with the origins that they may go to; nobody reads a value back. The user at the keyboard, who may
+name any path, manages other paths the same way.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,11 +35,21 @@ class SecretAdmin:
 
     async def put(self, caller: Caller, name: str, value: str, origins: Sequence[str]) -> SecretRecord:
         """Stores or replaces a value. Raises InvalidRequest, Forbidden, StorageUnavailable."""
+        return await self.put_at(caller, self.root(caller) + name, value, origins)
+
+    async def put_at(self, caller: Caller, path: str, value: str, origins: Sequence[str]) -> SecretRecord:
+        """`put` by the whole path. Without origins those of before stay; a shared secret needs some."""
         _require(caller)
-        path = self.root(caller) + name
+        fault = path_fault(path)
+        before = None if fault else await self._registry.secret_record(path)
+        self._require_path(caller, path, before)
         issues: list[Issue] = []
-        if fault := path_fault(path):
+        if fault:
+            name = path.removeprefix(self.root(caller))
             issues.append(Issue(("path", "name"), fault, "value_error", name, True))
+        elif owner := await self._owner(caller, path):
+            said = f"this value belongs to integration {owner}: give the new one as a secret of its auth, in an update"
+            issues.append(Issue(("path", "name"), said, "value_error"))
         if fault := value_fault(value):
             issues.append(Issue(("body", "value"), fault))
         issues += [
@@ -46,15 +57,16 @@ class SecretAdmin:
             for i, url in enumerate(origins)
             if (fault := base_url_fault(url))
         ]
+        if not origins and before is None and path.startswith(self.root(caller)):
+            issues.append(Issue(("body", "origins"), "a shared secret needs at least one origin: where it may go"))
         if issues:
             raise InvalidRequest(issues)
         now = datetime.now(UTC)
-        before = await self._registry.secret_record(path)
         old = await self._secrets.versions(path)
         made = SecretRecord(
             path,
             caller.workspace,
-            tuple(sorted({origin_of(url) for url in origins})),
+            tuple(sorted({origin_of(url) for url in origins})) if origins else before.origins if before else (),
             before.created_at if before else now,
             now,
         )
@@ -69,21 +81,40 @@ class SecretAdmin:
     async def page(self, caller: Caller, limit: int, offset: int) -> tuple[list[SecretRecord], int]:
         """(records, total), by path; never values."""
         _require(caller)
-        root = self.root(caller)
+        root = "/" if caller.names_any_secret else self.root(caller)
         found = [r for r in await self._registry.secret_records(caller.workspace) if r.path.startswith(root)]
         return found[offset : offset + limit], len(found)
 
     async def delete(self, caller: Caller, name: str) -> None:
         """Integrations that still name it fail from now on, in other processes within a minute. Raises NotFound."""
+        await self.delete_at(caller, self.root(caller) + name)
+
+    async def delete_at(self, caller: Caller, path: str) -> int:
+        """`delete` by the whole path; gives how many integrations still name it."""
         _require(caller)
-        path = self.root(caller) + name
         before = None if path_fault(path) else await self._registry.secret_record(path)
+        self._require_path(caller, path, before)
         if before is None:
             raise NotFound("there is no such shared secret in this workspace")
+        users = await self._registry.secret_users(path)
         await self._secrets.remove(path, await self._secrets.versions(path))
         await self._registry.delete_secret_record(path)
         self._written(path)
         self._told(caller, "secret.delete", before, None)
+        return len(users)
+
+    def _require_path(self, caller: Caller, path: str, before: SecretRecord | None) -> None:
+        foreign = before is not None and before.workspace != caller.workspace
+        if foreign or not (caller.names_any_secret or path.startswith(self.root(caller))):
+            raise Forbidden("only this workspace's shared secrets can be managed here")
+
+    async def _owner(self, caller: Caller, path: str) -> str | None:
+        """The integration whose configuration is pinned to a version of this value: replacing it here would break it (rules A4)."""
+        users = await self._registry.secret_users(path)
+        for integration in (await self._registry.load(caller.workspace))[1] if users else ():
+            if integration.id in users and (binding := integration.bindings.get(path)) and binding.owned:
+                return integration.name
+        return None
 
     def _told(self, caller: Caller, action: Action, before: SecretRecord | None, after: SecretRecord | None) -> None:
         row = after or before

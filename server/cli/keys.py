@@ -1,12 +1,21 @@
-"""keys create|list|revoke|rotate: API keys, made by the operator with the registry at hand."""
+"""keys create|list|revoke|rotate: API keys, made by the operator with the registry at hand, as the local owner."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from server.cli.options import AsJson, Database, Home, Workspace, in_loop, print_json, settings_of
-from tools.registry import ApiKey
+
+if TYPE_CHECKING:
+    from tools.callers import Caller
+    from tools.key_admin import IssuedKey, KeyAdmin
+    from tools.registry import ApiKey
+
+_T = TypeVar("_T")
+_MOST = 10_000
 
 app = typer.Typer(help="API keys: create, list, revoke, rotate.", no_args_is_help=True)
 
@@ -26,28 +35,16 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make an API key. It is shown once. The workspace is made if it isn't there."""
-    from server.auth import Keys
-    from server.store.database import open_database
-    from server.store.keys import SqlKeyStore
-    from server.store.registry import SqlRegistry
     from tools.callers import ROLE_PERMISSIONS, Role
 
-    settings = settings_of(home, database, workspace)
     known: Role | None = next((r for r in ROLE_PERMISSIONS if r == role), None)
     if known is None:
         raise typer.BadParameter(f"{role!r} is not a role: {', '.join(ROLE_PERMISSIONS)}", param_hint="--role")
 
-    async def run() -> dict[str, Any]:
-        async with open_database(settings.registry_url) as db:
-            registry = SqlRegistry(db)
-            ws = await registry.ensure_workspace(settings.workspace)
-            ids = [(await registry.get(ws, ref)).id for ref in integration] if integration else None
-            made = await Keys(SqlKeyStore(db)).create(
-                ws, role=known, name=name, days=days, integrations=ids, tools=tool
-            )
-        return {"api_key": made.api_key, **shown(made.row)}
+    async def run(admin: "KeyAdmin", caller: "Caller") -> "IssuedKey":
+        return await admin.create(caller, days=days, name=name, role=known, integrations=integration, tools=tool)
 
-    made = in_loop(run)
+    made = _new(_with_keys(run, workspace, database, home))
     if as_json:
         print_json(made)
         return
@@ -62,16 +59,11 @@ def list_keys(
     workspace: Workspace = None, database: Database = None, home: Home = None, as_json: AsJson = False
 ) -> None:
     """List the workspace's keys (never the keys themselves)."""
-    from server.store.database import open_database
-    from server.store.keys import SqlKeyStore
 
-    settings = settings_of(home, database, workspace)
+    async def run(admin: "KeyAdmin", caller: "Caller") -> "list[ApiKey]":
+        return (await admin.page(caller, _MOST, 0))[0]
 
-    async def run() -> list[ApiKey]:
-        async with open_database(settings.registry_url) as db:
-            return (await SqlKeyStore(db).keys(settings.workspace, 10_000, 0))[0]
-
-    rows = [shown(key) for key in in_loop(run)]
+    rows = [_shown(key) for key in _with_keys(run, workspace, database, home)]
     if as_json:
         print_json(rows)
         return
@@ -86,16 +78,11 @@ def list_keys(
 @app.command("revoke")
 def revoke(key_id: str, workspace: Workspace = None, database: Database = None, home: Home = None) -> None:
     """End a key: at once here, within a second in running servers."""
-    from server.store.database import open_database
-    from server.store.keys import SqlKeyStore
 
-    settings = settings_of(home, database, workspace)
+    async def run(admin: "KeyAdmin", caller: "Caller") -> None:
+        await admin.revoke(caller, key_id)
 
-    async def run() -> None:
-        async with open_database(settings.registry_url) as db:
-            await SqlKeyStore(db).delete_key(settings.workspace, key_id)
-
-    in_loop(run)
+    _with_keys(run, workspace, database, home)
     typer.echo(f"revoked {key_id}", err=True)
 
 
@@ -104,25 +91,41 @@ def rotate(
     key_id: str, workspace: Workspace = None, database: Database = None, home: Home = None, as_json: AsJson = False
 ) -> None:
     """Make a new key with the rights of an old one, which ends in the same moment."""
-    from server.auth import Keys
-    from server.store.database import open_database
-    from server.store.keys import SqlKeyStore
 
-    settings = settings_of(home, database, workspace)
+    async def run(admin: "KeyAdmin", caller: "Caller") -> "IssuedKey":
+        return await admin.rotate(caller, key_id)
 
-    async def run() -> dict[str, Any]:
-        async with open_database(settings.registry_url) as db:
-            made = await Keys(SqlKeyStore(db)).rotate(settings.workspace, key_id)
-        return {"api_key": made.api_key, **shown(made.row)}
-
-    made = in_loop(run)
+    made = _new(_with_keys(run, workspace, database, home))
     if as_json:
         print_json(made)
     else:
         typer.echo(made["api_key"])
 
 
-def shown(key: ApiKey) -> dict[str, Any]:
+def _with_keys(
+    run: "Callable[[KeyAdmin, Caller], Awaitable[_T]]",
+    workspace: str | None,
+    database: str | None,
+    home: Path | None,
+) -> _T:
+    """`run(admin, caller)` on the registry, as the local owner."""
+    from server.app import open_app
+    from tools.callers import local_caller
+
+    settings = settings_of(home, database, workspace)
+
+    async def main() -> _T:
+        async with open_app(settings) as running:
+            return await run(running.key_admin, local_caller(settings.workspace))
+
+    return in_loop(main)
+
+
+def _new(made: "IssuedKey") -> dict[str, Any]:
+    return {"api_key": made.api_key, **_shown(made.row)}
+
+
+def _shown(key: "ApiKey") -> dict[str, Any]:
     """A key's row for people and programs; never the key."""
     return {
         "key_id": key.id,
