@@ -34,8 +34,7 @@ def add_history(router: FastAPI, admin: Admin, door: Door) -> None:
     ) -> Response:
         failed = None if outcome is None else outcome == "failed"
         rows = await admin.calls(caller, CallQuery(limit + 1, continuation_token, tool, integration, failed))
-        items = tuple(_call(row) for row in rows[:limit])
-        return answer(CallPage(items=items, has_more=len(rows) > limit, continuation_token=_next(rows, limit)))
+        return answer(call_page(rows, limit))
 
     async def audit(
         caller: Annotated[Caller, who],
@@ -44,8 +43,7 @@ def add_history(router: FastAPI, admin: Admin, door: Door) -> None:
         continuation_token: Before = None,
     ) -> Response:
         rows = await admin.audit(caller, limit=limit + 1, before=continuation_token, target=target)
-        items = tuple(_change(row) for row in rows[:limit])
-        return answer(AuditPage(items=items, has_more=len(rows) > limit, continuation_token=_next(rows, limit)))
+        return answer(audit_page(rows, limit))
 
     operation(
         router,
@@ -70,6 +68,18 @@ def add_history(router: FastAPI, admin: Admin, door: Door) -> None:
         tag="History",
         answers="AuditPage",
     )
+
+
+def call_page(rows: Sequence[CallRecord], limit: int) -> CallPage:
+    """`rows` are those found for `limit + 1`."""
+    items = tuple(_call(row) for row in rows[:limit])
+    return CallPage(items=items, has_more=len(rows) > limit, continuation_token=_next(rows, limit))
+
+
+def audit_page(rows: Sequence[AuditRecord], limit: int) -> AuditPage:
+    """`rows` are those found for `limit + 1`."""
+    items = tuple(_change(row) for row in rows[:limit])
+    return AuditPage(items=items, has_more=len(rows) > limit, continuation_token=_next(rows, limit))
 
 
 def _next(rows: Sequence[CallRecord] | Sequence[AuditRecord], limit: int) -> int | None:
