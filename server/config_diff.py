@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from tools.bindings import is_secret_header
 from tools.kinds.rest import SECRET_REFERENCE
+from tools.masking import is_secret_header
 from tools.models import AuthConfig, Integration, IntegrationFields
 from tools.secrets import MASK
 

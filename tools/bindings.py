@@ -4,7 +4,6 @@ Pure: given the new and the stored configuration, the caller, the operator's lis
 bindings to keep with the row, or the faults.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,11 +13,10 @@ from tools.errors import Issue, SecretPathNotAllowed
 from tools.kinds.mcp.commands import stdio_origin
 from tools.kinds.paths import origin_of
 from tools.kinds.rest import SECRET_REFERENCE
+from tools.masking import is_secret_header
 from tools.models import AuthConfig, Binding, Integration
 from tools.registry import SecretRecord
 from tools.secrets import MASK, is_under, path_fault
-
-_SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|password|key", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +78,6 @@ def origins_of(integration: Integration) -> tuple[str, ...]:
     if integration.mcp_transport == "stdio" and integration.mcp_command:
         origins.add(stdio_origin(integration.mcp_command))
     return tuple(sorted(origins))
-
-
-def is_secret_header(name: str) -> bool:
-    """Whether a header's value is masked in answers (rules A7)."""
-    return bool(_SECRET_HEADER.search(name))
 
 
 def mask_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from tools.bindings import is_secret_header, origins_of
+from tools.bindings import origins_of
 from tools.callers import Caller
 from tools.errors import Issue
+from tools.masking import is_secret_header
 from tools.models import INLINE_SECRETS, AuthConfig, AuthConfigWithSecrets, EndpointConfig, Integration
 from tools.secrets import MASK
 

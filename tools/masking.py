@@ -1,9 +1,17 @@
 """Replaces every known secret by `[secret]` in whatever is shown (rules A6). Mask first, cut after."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from tools.secrets import MASK
+
+_SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|password|key", re.IGNORECASE)
+
+
+def is_secret_header(name: str) -> bool:
+    """Whether a header's value is masked in answers (rules A7)."""
+    return bool(_SECRET_HEADER.search(name))
 
 
 class Masker:

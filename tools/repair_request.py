@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from tools.bindings import is_secret_header
 from tools.errors import CallError
 from tools.kinds.paths import origin_of
+from tools.masking import is_secret_header
 from tools.models import EndpointConfig
 from tools.naming import nearest
 from tools.outcome import Outcome
