@@ -15,6 +15,7 @@ from tools.credentials.token_url import token_url_faults
 from tools.credentials.types import TYPES
 from tools.errors import Issue
 from tools.json_schema import Schema, effective_schema
+from tools.kinds.fhir.interactions import faults_of
 from tools.kinds.mcp.commands import require_allowed, variable_faults
 from tools.kinds.paths import base_url_fault, parse_path
 from tools.kinds.rest import SECRET_REFERENCE, PlanRefused, compile_rest, split_headers
@@ -225,6 +226,8 @@ def _check_input_schema(schema: Schema, loc: Loc) -> Iterator[Issue]:
 
 
 def _check_request(integration: Integration, endpoint: EndpointConfig, loc: Loc) -> Iterator[Issue]:
+    if integration.protocol == "fhir":
+        yield from (Issue((*loc, *f.field), f.message) for f in faults_of(endpoint, endpoint.input_schema))
     try:
         names = parse_path(endpoint.path).names
     except ValueError as e:

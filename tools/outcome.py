@@ -24,6 +24,8 @@ class Trace:
     arguments: dict[str, Any] | None = None
     credential: dict[str, object] | None = None
     masker: Masker = NOTHING_TO_HIDE
+    notes: tuple[str, ...] = ()
+    """What the agent should know of this answer before it reads it, one line each; masked when it is written."""
 
 
 @dataclass(frozen=True, slots=True)

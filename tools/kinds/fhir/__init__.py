@@ -1,0 +1,1 @@
+"""`fhir`: searches, reads and writes of a FHIR R4 server (rules G)."""
