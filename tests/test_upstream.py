@@ -654,3 +654,29 @@ async def test_another_engine_carries_the_requests_under_the_same_rules(clock: C
     with pytest.raises(CallError, match="isn't allowed here"):
         await upstream.send(Request("GET", "https://10.0.0.1/x"), pool="w")
     await upstream.aclose()
+
+
+async def test_an_answer_that_nobody_asked_for_is_given_to_nobody(server: Hostile, upstream: Upstream) -> None:
+    async def two_at_once(request: Received, writer: asyncio.StreamWriter) -> bool:
+        one = head(200, {"Content-Length": "5"}) + b"first"
+        writer.write(one + head(200, {"Content-Length": "7"}) + b"planted")
+        return True
+
+    server.script("/x", two_at_once, answer(200, b"second"))
+    bodies = [(await upstream.send(Request("GET", server.url + "/x"), pool="w")).body for _ in range(2)]
+    assert bodies == [b"first", b"second"]
+    assert [request.connection for request in server.received] == [1, 2]
+
+
+async def test_interim_answers_are_passed_over(server: Hostile, upstream: Upstream) -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    server.script("/x", raw(early + early + head(200, {"Content-Length": "2"}) + b"ok"))
+    got = await upstream.send(Request("GET", server.url + "/x"), pool="w")
+    assert (got.status, got.body, "link" in got.headers) == (200, b"ok", False)
+
+
+async def test_headers_without_end_are_refused(server: Hostile, upstream: Upstream) -> None:
+    flood = b"".join(b"X-%d: %s\r\n" % (i, b"y" * 1000) for i in range(100))
+    server.script("/x", raw(b"HTTP/1.1 200 OK\r\n" + flood + b"\r\n"))
+    with pytest.raises(InvalidResponse):
+        await upstream.send(Request("GET", server.url + "/x"), pool="w")

@@ -157,6 +157,7 @@ class Connection(asyncio.Protocol):
         self._until_close = False
         self._keep = False
         self._paused = False
+        self._surplus = False
         self.idle_since = 0.0
 
     @property
@@ -206,6 +207,8 @@ class Connection(asyncio.Protocol):
                 self.abort()  # the answer was whole; what came after it wasn't HTTP
             else:
                 self._fail(_unreadable("its answer isn't HTTP", str(exc)[:300], current.status or None))
+        if self._surplus:
+            self.abort()  # an answer to nothing: the next exchange must not be given it
         if current.buffered > _HIGH_WATER and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
@@ -225,6 +228,10 @@ class Connection(asyncio.Protocol):
             self._finish(ConnectionLost(why, current.status or None))
 
     # -- llhttp's callbacks
+
+    def on_message_begin(self) -> None:
+        if self._current is None:
+            self._surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_size += len(name) + len(value) + 4
