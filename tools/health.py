@@ -23,6 +23,8 @@ from tools.errors import (
     Misconfigured,
     UpstreamTimeout,
 )
+from tools.kinds.fhir.capabilities import capabilities_of
+from tools.kinds.fhir.listings import ACCEPT
 from tools.kinds.mcp.rpc import LinkLost, RpcError, SessionGone
 from tools.kinds.mcp.sessions import McpSessions
 from tools.kinds.rest import split_headers
@@ -95,7 +97,7 @@ class HealthProbe:
         if known is not None and not fresh and self._clock() - known[0] < CACHED_S:
             return known[1]
         credential = await self._walk(integration) if fresh else None
-        health = await self._probe(integration)
+        health = await self._probe(integration, fresh)
         if len(self._known) > 20_000:
             self._known.clear()
         self._known[key] = (self._clock(), health)
@@ -107,7 +109,7 @@ class HealthProbe:
         parts.tokens.drop(parts.workspace, parts.integration_id)
         return None if integration.auth is None else await xray(integration.auth, parts)
 
-    async def _probe(self, integration: Integration) -> Health:
+    async def _probe(self, integration: Integration, fresh: bool) -> Health:
         started = self._clock()
         url = integration.base_url or next((e.base_url for e in integration.endpoints if e.base_url), None)
         if integration.protocol == "mcp":
@@ -115,7 +117,7 @@ class HealthProbe:
         if not url:
             return self._found("misconfigured", "none", started, "there is no base_url to probe")
         if integration.protocol == "fhir":
-            url = url.rstrip("/") + "/metadata"
+            return await self._probe_fhir(integration, fresh, started)
         signer = self._signer(integration.auth, integration)
         auth = "none" if integration.auth is None else "ok"
         static, _, _ = split_headers({}, ())
@@ -131,6 +133,36 @@ class HealthProbe:
         if answer.status >= 500:
             return self._found("unreachable", "not_checked", started, f"the server answered {answer.status}")
         return self._found("healthy", auth, started, f"the server answered {answer.status}")
+
+    async def _probe_fhir(self, integration: Integration, fresh: bool, started: float) -> Health:
+        """/metadata without credentials for reach, then the credential; a fresh probe asks for one number with it (rules G10)."""
+        base, auth = integration.base_url.rstrip("/"), "none" if integration.auth is None else "not_checked"
+        signer = self._signer(integration.auth, integration)
+        try:
+            answer = await self._ask("GET", f"{base}/metadata", ACCEPT, integration, None)
+            if answer.status >= 500 or answer.status in (404, 410):
+                return self._found("unreachable", auth, started, f"{answer.status} for /metadata of base_url")
+            if integration.auth is not None:
+                await signer.sign(Request("GET", f"{base}/metadata"))
+                auth = "ok"
+            kept = capabilities_of(integration.upstream_tools)
+            names = kept.names("search-type") if kept is not None else []
+            if fresh and names:
+                answer = await self._ask("GET", f"{base}/{names[0]}?_summary=count", ACCEPT, integration, signer)
+            elif answer.status in (401, 403):
+                answer = await self._ask("GET", f"{base}/metadata", ACCEPT, integration, signer)
+        except CallError as e:
+            status, auth, message = _meaning(e, auth)
+            return self._found(status, auth, started, message)
+        if answer.status in (401, 403, 407):
+            return self._found("auth_failed", "failed", started, f"the server answered {answer.status}")
+        if answer.status >= 500:
+            return self._found("unreachable", auth, started, f"the server answered {answer.status}")
+        listing = integration.upstream_tools
+        shown = f"FHIR {listing.protocol_version}, {len(listing.tools) - 1} resource types" if listing else ""
+        return self._found(
+            "healthy", auth, started, shown or "its CapabilityStatement was not read yet: test the connection"
+        )
 
     async def _probe_mcp(self, integration: Integration, started: float) -> Health:
         """The handshake, unless a session is open, and a list of tools."""
@@ -150,10 +182,15 @@ class HealthProbe:
         return self._found("healthy", auth, started, "; ".join([shown, *_remarks(integration)]))
 
     async def _ask(
-        self, method: str, url: str, headers: tuple[tuple[str, str], ...], integration: Integration, signer: CallSigner
+        self,
+        method: str,
+        url: str,
+        headers: tuple[tuple[str, str], ...],
+        integration: Integration,
+        signer: CallSigner | None,
     ) -> Answer:
         request = Request(method, url, headers, None, frozenset())
-        limits = replace(Limits(), deadline_s=PROBE_S, max_bytes=1024 * 1024)
+        limits = replace(Limits(), deadline_s=PROBE_S, max_bytes=10 * 1024 * 1024)  # /metadata is megabytes
         return await self._upstream.send(request, pool=integration.workspace_id, limits=limits, signer=signer)
 
     def _signer(self, auth: AuthConfig | None, integration: Integration) -> CallSigner:
