@@ -44,6 +44,9 @@ from tools.errors import StorageUnavailable
 from tools.gateway import Gateway, GatewayRules
 from tools.health import HealthProbe
 from tools.key_admin import KeyAdmin
+from tools.kinds.fhir.cursors import Cursors
+from tools.kinds.fhir.fhir_tool import fhir_tools_of
+from tools.kinds.fhir.listings import FhirListings
 from tools.kinds.mcp.connecting import Connecting
 from tools.kinds.mcp.listings import McpListings
 from tools.kinds.mcp.mcp_tool import mcp_tools_of
@@ -170,6 +173,8 @@ def _assemble(
         if integration.protocol == "mcp":
             parts, limit = parts_of(integration), settings.tool_name_max
             return mcp_tools_of(integration, parts, limit, settings.mcp_changed_tools)
+        if integration.protocol == "fhir":
+            return fhir_tools_of(integration, parts_of(integration), settings.tool_name_max)
         return tools_of(integration, parts_of(integration), settings.tool_name_max)
 
     catalogs = Catalogs(registry, make_tools)
@@ -187,6 +192,7 @@ def _assemble(
             rules.max_response_bytes,
         )
     )
+    capabilities = FhirListings(upstream, reader, parts_of, registry, changed=catalogs.invalidate)
     listings = McpListings(sessions, registry, changed=catalogs.invalidate)
     gateway = Gateway(
         catalogs,
@@ -196,6 +202,7 @@ def _assemble(
         rules,
         SqlCallKeys(database),
         sessions,
+        cursors=Cursors(ring.derive("cursors")),
         log_fault=_log_fault,
         record=history.call,
     )
@@ -211,7 +218,7 @@ def _assemble(
     writer = make_writer()
     admin_rules = AdminRules(settings.tool_name_max, settings.test_requires)
     health = HealthProbe(upstream, reader, parts_of, sessions)
-    parts = (gateway, health, admin_rules, make_tools, history, listings)
+    parts = (gateway, health, admin_rules, make_tools, history, listings, capabilities)
     admin = Admin(registry, catalogs, writer, *parts)
     file_admin = Admin(registry, catalogs, make_writer(builtin=True), *parts)
     auth_admin = AuthAdmin(

@@ -17,6 +17,7 @@ from tools.gateway import CallContext, Gateway, new_call_id
 from tools.health import HealthProbe, report
 from tools.history import Action, AuditQuery, AuditRecord, CallQuery, CallRecord, History, Kind, change_record
 from tools.json_value import plain
+from tools.kinds.fhir.listings import FhirListings
 from tools.kinds.mcp.listings import McpListings
 from tools.models import (
     CreateIntegrationRequest,
@@ -59,11 +60,12 @@ class Admin:
         make_tools: Callable[[Integration], Sequence[Tool]],
         history: History,
         listings: McpListings,
+        capabilities: FhirListings,
     ) -> None:
         self._registry, self._catalogs, self._writer = registry, catalogs, writer
         self._gateway, self._health, self._rules = gateway, health, rules
         self._make_tools = make_tools
-        self._history, self._listings = history, listings
+        self._history, self._listings, self._capabilities = history, listings, capabilities
 
     # ------------------------------------------------------------------ reading
 
@@ -277,6 +279,9 @@ class Admin:
         if integration.protocol == "mcp":
             await self._listings.read_if_possible(integration)
             integration = await self._find(caller, ref)
+        elif integration.protocol == "fhir":
+            await self._capabilities.read_if_possible(integration)
+            integration = await self._find(caller, ref)
         found = await self._health.check(integration, fresh=True)
         await self._registry.record_test(integration.workspace_id, integration.id, found.checked_at, found.status)
         return report([integration], [found], found.checked_at)["integrations"][0]
@@ -309,14 +314,16 @@ class Admin:
         return integration
 
     def _shown_endpoints(self, integration: Integration) -> Sequence[EndpointConfig]:
-        """Its endpoints; for an MCP upstream without some, the tools that it has."""
-        if integration.endpoints or integration.protocol != "mcp":
+        """Its endpoints; for an MCP or FHIR upstream without some, the tools that it has."""
+        if integration.endpoints or integration.protocol == "rest":
             return integration.endpoints
         return [t.endpoint for t in self._make_tools(integration.model_copy(update={"enabled": True}))]
 
     async def _read_tools(self, written: Written) -> Written:
-        """An MCP upstream's tools as they are now, for those to hold to; what can't be reached doesn't stop the write."""
+        """An upstream's tools as they are now, for those to hold to; what can't be reached doesn't stop the write."""
         after = written.after
+        if after.protocol == "fhir" and after.enabled:
+            await self._capabilities.read_if_possible(after)
         if after.protocol != "mcp":
             return written
         if not after.enabled:

@@ -35,13 +35,16 @@ from tools.errors import (
 )
 from tools.history import CallRecord, call_record
 from tools.idempotency import CallKeys, KeyUse
+from tools.kinds.fhir.calling import FhirCall, FhirCalls
+from tools.kinds.fhir.cursors import Cursors
+from tools.kinds.fhir.fhir_tool import FhirTool
 from tools.kinds.mcp.calling import call_mcp, is_plain_text, text_of
 from tools.kinds.mcp.mcp_tool import McpTool
 from tools.kinds.mcp.sessions import McpSessions
 from tools.masking import Masker
 from tools.outcome import Block, Outcome, Trace
 from tools.results import KEPT_FOR, KeptResult, ResultStore
-from tools.shaping import Shaped, shape
+from tools.shaping import Shaped
 from tools.signing import CallSigner
 from tools.tool import Tool
 from tools.upstream import Attempt, Limits, Upstream, retry_after_s
@@ -89,12 +92,14 @@ class Gateway:
         call_keys: CallKeys,
         mcp: McpSessions,
         *,
+        cursors: Cursors,
         log_fault: Callable[[str, BaseException], None],
         record: Callable[[CallRecord], None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._catalogs, self._upstream, self._reader, self._results = catalogs, upstream, reader, results
         self.rules, self._call_keys, self._log_fault, self._now = rules, call_keys, log_fault, now
+        self._fhir = FhirCalls(upstream, cursors, rules.max_response_bytes)
         self._record, self._mcp = record, mcp
 
     async def call(
@@ -174,11 +179,14 @@ class Gateway:
                 if not self._is_ours_to_shape(tool, passed_on):
                     return _passed_on(call_id, tool, passed_on, trace, started)
                 raw, masker = trace.raw or Raw("empty", None), tool.masker(signer.masks)
+            elif isinstance(tool, FhirTool):
+                raw, masker = await self._send_fhir(caller, tool, arguments, context, signer, trace)
             else:
                 raw, masker = await self._send(caller, tool, arguments, context, signer, trace)
             if raw.kind not in ("json", "text", "empty"):
                 return _binary(call_id, tool, raw, trace, started)
-            return await self._answer(caller, tool, raw, masker, trace, call_id, started)
+            answered = await self._answer(caller, tool, raw, masker, trace, call_id, started)
+            return _with_notes(answered, masker)
         except CallError as e:
             error = e
         except Exception as e:  # noqa: BLE001 - the one place where a fault of ours becomes an answer
@@ -240,6 +248,32 @@ class Gateway:
         trace.raw = read_raw(answer, masker)
         return trace.raw, masker
 
+    async def _send_fhir(
+        self,
+        caller: Caller,
+        tool: FhirTool,
+        arguments: Mapping[str, Any],
+        context: CallContext,
+        signer: CallSigner,
+        trace: Trace,
+    ) -> tuple[Raw, Masker]:
+        """As `_send`, by the rules of FHIR."""
+        prepared = tool.arguments.prepare(arguments)
+        trace.changes, trace.arguments = prepared.changes, prepared.values
+        key = await self._idempotency_key(caller, tool, prepared.values, context) if tool.writes else None
+        reports = _Reports(context.progress)
+
+        async def approve() -> None:
+            return None
+
+        hops, told = context.hops + 1, context.progress
+        call = FhirCall(caller, signer, trace, key, hops, told, reports.tell, approve)
+        try:
+            raw = await self._fhir.run(tool, prepared.values, call)
+        finally:
+            await reports.settle()
+        return raw, tool.masker(signer.masks)
+
     async def _idempotency_key(
         self, caller: Caller, tool: Tool, values: Mapping[str, Any], context: CallContext
     ) -> str | None:
@@ -292,11 +326,13 @@ class Gateway:
             assert trace.answer is not None
             text = f"The {tool.integration.name}'s server answered {trace.answer.status}: done, it sent no content."
             return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace)
-        shaped = trace.shaped = shape(tool.shaper, trace.arguments or {}, raw.value)
+        shaped = trace.shaped = tool.shaped(trace.arguments or {}, raw.value)
         text = masker.text(shaped.text)
         if not text.strip():
             text = f"The {tool.integration.name}'s server answered, and the result is empty."
         limit = tool.endpoint.max_result_length or self.rules.result_budget
+        if limit and trace.notes:
+            limit = max(1, limit - len(_notes(trace, masker)))
         if not limit or len(text) <= limit:
             return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace)
         return await self._cut(caller, tool, shaped, masker, text, limit, trace, call_id, started)
@@ -403,6 +439,18 @@ def refused(call_id: str, name: str, error: CallError) -> Outcome:
 
 def _passed_on(call_id: str, tool: Tool, result: dict[str, Any], trace: Trace, started: float) -> Outcome:
     return Outcome(call_id, tool.name, text_of(result), (), elapsed_ms(started), trace, passed_on=result)
+
+
+def _notes(trace: Trace, masker: Masker) -> str:
+    """What the agent should know before it reads, one line each."""
+    return "".join(f"[{masker.text(note)}]\n" for note in trace.notes)
+
+
+def _with_notes(outcome: Outcome, masker: Masker) -> Outcome:
+    if not outcome.trace.notes or outcome.error is not None:
+        return outcome
+    text = _notes(outcome.trace, masker) + outcome.text
+    return replace(outcome, text=text, blocks=(Block("text", text),))
 
 
 def _binary(call_id: str, tool: Tool, raw: Raw, trace: Trace, started: float) -> Outcome:

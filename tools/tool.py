@@ -20,7 +20,7 @@ from tools.masking import Masker
 from tools.models import AuthConfig, EndpointConfig, Integration
 from tools.naming import tool_name
 from tools.published import Published, publish
-from tools.shaping import Shaper, compile_shaper
+from tools.shaping import Shaped, Shaper, compile_shaper, shape
 from tools.upstream import Retry
 
 META = "dev.integrations-mcp/"
@@ -112,6 +112,10 @@ class Tool:
     @cached_property
     def shaper(self) -> Shaper:
         return compile_shaper(self.endpoint)
+
+    def shaped(self, arguments: Mapping[str, Any], raw: Any) -> Shaped:
+        """A successful answer's value through every stage; raises ShapingFailed."""
+        return shape(self.shaper, arguments, raw)
 
     @cached_property
     def auth(self) -> AuthConfig | None:
