@@ -43,6 +43,7 @@ from tools.engine import HttpEngine
 from tools.errors import StorageUnavailable
 from tools.gateway import Gateway, GatewayRules
 from tools.health import HealthProbe
+from tools.importers.importing import Importer
 from tools.key_admin import KeyAdmin
 from tools.kinds.fhir.cursors import Cursors
 from tools.kinds.fhir.fhir_tool import fhir_tools_of
@@ -84,6 +85,7 @@ class App:
     auth_admin: AuthAdmin
     key_admin: KeyAdmin
     secret_admin: SecretAdmin
+    importer: Importer
     writer: Writer
     toolbox: Toolbox
     announcements: Announcements
@@ -247,6 +249,7 @@ def _assemble(
         auth_admin,
         KeyAdmin(keys, key_store, registry, history),
         SecretAdmin(registry, secrets, settings.secret_prefix, history, reader.forget),
+        Importer(admin, upstream, settings.tool_name_max),
         writer,
         toolbox,
         Announcements(),

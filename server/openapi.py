@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
 from server.rest import examples, models
+from tools.importers.requests import ImportAnswer, ImportRequest
 from tools.models import (
     CreateIntegrationRequest,
     IntegrationPage,
@@ -47,6 +48,8 @@ _MODELS: tuple[type[BaseModel], ...] = (
     models.TokenEndpoint,
     models.Jwks,
     models.OpenidConfiguration,
+    ImportRequest,
+    ImportAnswer,
 )
 _CONTRACT_NAMES = {
     "IntegrationPage": "PaginatedResponse_IntegrationResponse_",

@@ -17,6 +17,7 @@ from server.openapi import document
 from server.refusals import refusal, refused
 from server.rest.answering import Door
 from server.rest.history import add_history
+from server.rest.imports import add_imports
 from server.rest.integrations import add_integrations
 from server.rest.keys import add_keys
 from server.rest.secrets import add_secrets
@@ -36,6 +37,7 @@ def rest_app(app: App) -> ASGIApp:
     add_keys(api, app.key_admin, door)
     add_secrets(api, app.secret_admin, door)
     add_history(api, app.admin, door)
+    add_imports(api, app.importer, door)
     add_signing_keys(api, app.auth_admin, door)
     add_jwks(api, app)
     described = document(api.routes)

@@ -23,6 +23,7 @@ _COMMANDS = {
     "call": "server.cli.calling:call_command",
     "tools": "server.cli.lint:app",
     "integrations": "server.cli.integrations:app",
+    "import": "server.cli.importing:app",
     "history": "server.cli.history:app",
     "load": "server.cli.loading:load_command",
     "apply": "server.cli.config:apply_command",

@@ -41,6 +41,36 @@ _INTEGRATION: dict[str, Any] = {
     "created_at": "2026-11-24T09:00:00Z",
     "updated_at": "2026-11-24T09:00:00Z",
 }
+_IMPORT: dict[str, Any] = {
+    "integration": "clinic",
+    "id": None,
+    "change": "create",
+    "applied": False,
+    "enabled": False,
+    "base_url": "https://api.clinic.example",
+    "auth": {"type": "bearer_token"},
+    "endpoints": [
+        {
+            "operation": "GET /patients/{patient_id}",
+            "name": "get_patient",
+            "tool": "clinic_get_patient",
+            "change": "add",
+            "operation_id": "getPatient",
+            "tags": ["patients"],
+            "tokens": 96,
+        }
+    ],
+    "left_out": [
+        {
+            "operation": "POST /patients/{patient_id}/photo",
+            "why": "its body is multipart/form-data: files and parts can't be sent",
+        }
+    ],
+    "counts": {"add": 1, "left_out": 1},
+    "tokens": 96,
+    "warnings": ["calls are signed by bearer_token: give its secret (the token)"],
+    "problems": [],
+}
 _PATIENT = {"id": "p-17", "name": "Ada Moss", "born": "1958-03-02"}
 _STAGES: dict[str, Any] = {
     "status_code": 200,
@@ -144,6 +174,7 @@ BODIES.update(
             "integrations": ["clinic"],
         },
         "put-secret": {"value": "the-key-of-the-clinic", "origins": ["https://api.clinic.example"]},
+        "import-api": {"url": "https://api.clinic.example/openapi.json", "name": "clinic", "tags": ["patients"]},
     }
 )
 ANSWERS: dict[str, Any] = {
@@ -175,6 +206,7 @@ ANSWERS.update(
         "list-api-keys": {"items": [_KEY], "has_more": False, "continuation_token": None, "total": 1},
         "put-secret": _SECRET,
         "list-secrets": {"items": [_SECRET], "has_more": False, "continuation_token": None, "total": 1},
+        "import-api": _IMPORT,
         "list-calls": {"items": [_CALL], "has_more": False, "continuation_token": None},
         "list-changes": {"items": [_CHANGE], "has_more": False, "continuation_token": None},
     }

@@ -7,11 +7,10 @@ from urllib.parse import unquote
 
 import yaml
 
-from tools.importers.frame import SourceFault
+from tools.importers.frame import MAX_BYTES, SourceFault
 from tools.json_schema import is_array, is_object
 
 Version = Literal["2.0", "3.0", "3.1"]
-MAX_BYTES = 50 * 1024 * 1024
 
 _MAX_CHAIN = 32
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

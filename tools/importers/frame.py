@@ -6,6 +6,9 @@ from fnmatch import fnmatchcase
 
 from tools.models import AuthConfig, EndpointConfig
 
+MAX_BYTES = 50 * 1024 * 1024
+"""Of one document."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:

@@ -11,11 +11,8 @@ import orjson
 from tools.admin import Admin
 from tools.callers import Caller
 from tools.errors import Forbidden, InvalidRequest, Issue, NotFound
-from tools.importers.curl import read_curl
-from tools.importers.documents import MAX_BYTES
-from tools.importers.frame import Choice, Source, SourceFault
+from tools.importers.frame import MAX_BYTES, Choice, Source, SourceFault
 from tools.importers.plan import Plan, plan_import
-from tools.importers.reading import read_source
 from tools.importers.requests import ImportAnswer, ImportedEndpoint, ImportRequest, NotImported
 from tools.importers.wording import integration_name
 from tools.models import (
@@ -42,6 +39,8 @@ _SECRET_OF = {
 
 async def in_a_process(data: bytes, where: str) -> Source:
     """A hostile document costs a process that is ended, never the gateway. Raises SourceFault."""
+    from tools.importers.reading import read_source  # with its YAML, which nobody else waits for
+
     try:
         with anyio.fail_after(_READ_S):
             return await anyio.to_process.run_sync(read_source, data, where, cancellable=True)
@@ -86,6 +85,8 @@ class Importer:
         if sum(x is not None for x in (request.url, request.document, request.curl)) != 1:
             raise SourceFault("give exactly one of url, document and curl")
         if request.curl is not None:
+            from tools.importers.curl import read_curl
+
             found = read_curl(request.curl)
             return found.source, request.auth or found.auth
         if request.url is not None:
