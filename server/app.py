@@ -13,6 +13,7 @@ from mcp.server import Server
 
 from server.announcements import Announcements
 from server.auth import Keys
+from server.background import Worker
 from server.calls import HistoryRules, WrittenBehind
 from server.config_watch import config_watch
 from server.launching import Launcher
@@ -20,6 +21,7 @@ from server.mcp_app import make_server
 from server.secret_stores.keyring import Keyring
 from server.secret_stores.opening import open_keyring, open_secret_store
 from server.settings import Settings
+from server.store.background import SqlCallQueue
 from server.store.call_keys import SqlCallKeys
 from server.store.database import Database, open_database
 from server.store.history import SqlHistory
@@ -33,6 +35,7 @@ from tools.address_guard import NetworkPolicy
 from tools.admin import Admin, AdminRules
 from tools.admin_tools.admin_tool import Desk
 from tools.auth_admin import AuthAdmin
+from tools.background import Background, News
 from tools.callers import Caller
 from tools.catalog import Catalogs
 from tools.checks import CheckRules
@@ -41,7 +44,7 @@ from tools.credentials.reader import SecretReader
 from tools.credentials.token_cache import TokenCache
 from tools.engine import HttpEngine
 from tools.errors import StorageUnavailable
-from tools.gateway import Gateway, GatewayRules
+from tools.gateway import Gateway, GatewayRules, new_id
 from tools.health import HealthProbe
 from tools.importers.importing import Importer
 from tools.key_admin import KeyAdmin
@@ -90,6 +93,8 @@ class App:
     toolbox: Toolbox
     announcements: Announcements
     history: WrittenBehind
+    background: SqlCallQueue
+    worker: Worker | None
 
     def mcp_server(self, local: Caller | None, *, announces: bool) -> Server[Any]:
         return make_server(self.toolbox, self.announcements, local, VERSION, announces=announces)
@@ -109,15 +114,17 @@ async def open_app(
     *,
     listeners: frozenset[tuple[str, int]] = frozenset(),
     network: NetworkPolicy | None = None,
+    background: bool = False,
 ) -> AsyncGenerator[App, None]:
     """Opens the registry, the secret store and the way out, and runs what goes on in the background.
 
-    `listeners` are this process's own (address, port): upstreams may never be one of them. Raises StorageUnavailable, ConfigError.
+    `background`: calls of queue endpoints are accepted and run here, as those of a server are; without it their callers wait for
+    the answer. `listeners` are this process's own (address, port): upstreams may never be one of them. Raises StorageUnavailable, ConfigError.
     """
     network = network or NetworkPolicy(allow_private=settings.private_networks, own_listeners=listeners)
     ring = open_keyring(settings)
     async with open_database(settings.registry_url) as database:
-        app, closing = _assemble(settings, database, ring, network)
+        app, closing = _assemble(settings, database, ring, network, background)
         await app.registry.ensure_workspace(settings.workspace)
         watch = config_watch(settings, app.file_admin, app.registry, app.secrets)
         failed: Exception | None = None
@@ -133,12 +140,16 @@ async def open_app(
                     partial(_keep_house, app, SqlResultStore(database, ring), SqlCallKeys(database)),
                 )
                 tasks.start_soon(_watch, "history", app.history.run)
+                if app.worker is not None:
+                    tasks.start_soon(_watch, "background calls", app.worker.run)
                 if watch is not None:
                     tasks.start_soon(_watch, "config file", watch.follow)
                 try:
                     yield app
                 except Exception as e:  # noqa: BLE001 - raised below as it is: the task group would wrap it
                     failed = e
+                if app.worker is not None:
+                    await app.worker.drain(settings.grace_seconds)
                 tasks.cancel_scope.cancel()
         finally:
             with anyio.move_on_after(5, shield=True):
@@ -149,7 +160,7 @@ async def open_app(
 
 
 def _assemble(
-    settings: Settings, database: Database, ring: Keyring, network: NetworkPolicy
+    settings: Settings, database: Database, ring: Keyring, network: NetworkPolicy, background: bool
 ) -> tuple[App, list[Callable[[], Awaitable[None]]]]:
     registry, key_store = SqlRegistry(database, settings.tool_name_max), SqlKeyStore(database)
     secrets, closing = open_secret_store(settings, database, ring)
@@ -196,6 +207,10 @@ def _assemble(
     )
     capabilities = FhirListings(upstream, reader, parts_of, registry, changed=catalogs.invalidate)
     listings = McpListings(sessions, registry, changed=catalogs.invalidate)
+    queue, news = SqlCallQueue(database, ring), News()
+    front = None
+    if background:
+        front = Background(queue, news, wait_s=settings.queue_wait, new_id=lambda: f"c_{new_id()}")
     gateway = Gateway(
         catalogs,
         upstream,
@@ -207,6 +222,7 @@ def _assemble(
         cursors=Cursors(ring.derive("cursors")),
         log_fault=_log_fault,
         record=history.call,
+        background=front,
     )
     make_writer = partial(
         Writer,
@@ -230,7 +246,7 @@ def _assemble(
         catalogs,
         gateway,
         Desk(admin, results, settings.inline_secrets_over_mcp),
-        ReadingOn(results),
+        ReadingOn(results, front),
         page_size=settings.tools_page_size,
         tool_mode=settings.tool_mode,
         pinned=settings.pinned_tools,
@@ -254,6 +270,8 @@ def _assemble(
         toolbox,
         Announcements(),
         history,
+        queue,
+        Worker(queue, gateway, catalogs, key_store, news, history.call) if background else None,
     )
     return app, [
         listings.aclose,
@@ -301,6 +319,7 @@ async def _keep_house(app: App, results: SqlResultStore, call_keys: SqlCallKeys)
             await app.writer.sweep()
             await results.forget_expired(datetime.now(UTC))
             await call_keys.forget_expired(datetime.now(UTC))
+            await app.background.forget_expired(datetime.now(UTC))
         except StorageUnavailable as e:
             log.warning("housekeeping waits for the registry", reason=e.message)
         await anyio.sleep(_HOUSEKEEPING_S)

@@ -73,7 +73,7 @@ class Serving:
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None, None]:
         settings = self._settings
-        opened = nullcontext(self._app) if self._app else open_app(settings, listeners=self._listeners)
+        opened = nullcontext(self._app) if self._app else open_app(settings, listeners=self._listeners, background=True)
         async with opened as app:
             allowed = allowed_hosts(
                 settings.host, settings.public_url, settings.allowed_hosts, settings.allowed_origins

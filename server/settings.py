@@ -120,6 +120,12 @@ class Settings(BaseModel):
         ge=0,
         description="Characters of a result before it is cut; 0 never cuts (endpoints' own limits hold).",
     )
+    queue_wait: float = Field(
+        default=40,
+        ge=0,
+        le=600,
+        description="Seconds that a call of a queue endpoint, and get_result, wait for the answer; hosts give up at 60.",
+    )
     history_days: int = Field(default=30, ge=0, le=3650, description="How long calls are kept; 0 keeps none.")
     audit_days: int = Field(default=365, ge=1, le=3650, description="How long management changes are kept.")
     record_arguments: bool = Field(

@@ -54,7 +54,7 @@ async def gateway(
 ) -> AsyncGenerator[World, None]:
     """The parts, without a wire; upstreams may be on loopback."""
     read = Settings(home=home, workspace="acme", log_level="error", **settings)
-    async with open_app(read, network=network, listeners=listeners) as app:
+    async with open_app(read, network=network, listeners=listeners, background=True) as app:
         yield World(app, local_caller("acme"))
 
 

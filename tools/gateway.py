@@ -9,7 +9,6 @@ import asyncio
 import itertools
 import json
 import os
-import re
 import secrets
 import time
 import uuid
@@ -19,6 +18,8 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from tools.answers import Raw, read_raw, status_error
+from tools.background import KEPT_FOR as KEPT_WITH_CALL
+from tools.background import Background
 from tools.callers import Caller
 from tools.catalog import Catalog, Catalogs
 from tools.credentials.reader import SecretReader
@@ -34,7 +35,7 @@ from tools.errors import (
     StorageUnavailable,
 )
 from tools.history import CallRecord, call_record
-from tools.idempotency import CallKeys, KeyUse
+from tools.idempotency import CALLERS_KEY, CallKeys, KeyUse
 from tools.kinds.fhir.calling import FhirCall, FhirCalls
 from tools.kinds.fhir.cursors import Cursors
 from tools.kinds.fhir.fhir_tool import FhirTool
@@ -52,7 +53,6 @@ from tools.upstream import Attempt, Limits, Upstream, retry_after_s
 _PROCESS = f"c_{os.urandom(6).hex()}"
 _NUMBERS = itertools.count(1)
 MAX_HOPS = 3
-_CALLERS_KEY = re.compile(r"[!-~]{1,255}")
 
 
 class Progress(Protocol):
@@ -68,6 +68,8 @@ class CallContext:
     hops: int = 0
     idempotency_key: str | None = None
     progress: Progress | None = None
+    kept_as: str | None = None
+    """Id under which a background call's result is kept, as long as the call is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,12 @@ class Gateway:
         cursors: Cursors,
         log_fault: Callable[[str, BaseException], None],
         record: Callable[[CallRecord], None] = lambda _: None,
+        background: Background | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._catalogs, self._upstream, self._reader, self._results = catalogs, upstream, reader, results
         self.rules, self._call_keys, self._log_fault, self._now = rules, call_keys, log_fault, now
+        self._background = background
         self._fhir = FhirCalls(upstream, cursors, rules.max_response_bytes)
         self._record, self._mcp = record, mcp
 
@@ -115,7 +119,29 @@ class Gateway:
         except StorageUnavailable as e:
             self._log_fault(call_id, e)
             return self._recorded(caller, refused(call_id, name, RegistryUnavailable(e.message)), None, arguments)
+        if self._background is not None and tool.endpoint.result_delivery == "queue":
+            return await self._accept(self._background, caller, tool, arguments or {}, context, call_id)
         return await self.run(caller, catalog, tool, arguments or {}, context, call_id)
+
+    async def _accept(
+        self,
+        background: Background,
+        caller: Caller,
+        tool: Tool,
+        arguments: Mapping[str, Any],
+        context: CallContext,
+        call_id: str,
+    ) -> Outcome:
+        """A call that goes on when its caller has left; it is recorded when it has run."""
+        try:
+            key, hops = context.idempotency_key, context.hops
+            return await background.call(caller, tool, arguments, idempotency_key=key, hops=hops)
+        except CallError as e:
+            error = e
+        except StorageUnavailable as e:
+            self._log_fault(call_id, e)
+            error = RegistryUnavailable(e.message)
+        return self._recorded(caller, refused(call_id, tool.name, error), tool.integration.id, arguments)
 
     async def run(
         self,
@@ -185,7 +211,7 @@ class Gateway:
                 raw, masker = await self._send(caller, tool, arguments, context, signer, trace)
             if raw.kind not in ("json", "text", "empty"):
                 return _binary(call_id, tool, raw, trace, started)
-            answered = await self._answer(caller, tool, raw, masker, trace, call_id, started)
+            answered = await self._answer(caller, tool, raw, masker, trace, context, call_id, started)
             return _with_notes(answered, masker)
         except CallError as e:
             error = e
@@ -284,7 +310,7 @@ class Gateway:
         given = context.idempotency_key
         if given is None or not tool.writes:
             return str(uuid.uuid4()) if tool.plan.method in ("POST", "PATCH") else None
-        if not _CALLERS_KEY.fullmatch(given):
+        if not CALLERS_KEY.fullmatch(given):
             raise InvalidArguments(
                 [ArgumentFault("_meta.idempotency_key", "is 1 to 255 characters of printable ASCII without blanks.")],
                 tool.arguments.names,
@@ -319,7 +345,15 @@ class Gateway:
         return tool.is_shaped or bool(budget and is_plain_text(result) and len(text_of(result)) > budget)
 
     async def _answer(
-        self, caller: Caller, tool: Tool, raw: Raw, masker: Masker, trace: Trace, call_id: str, started: float
+        self,
+        caller: Caller,
+        tool: Tool,
+        raw: Raw,
+        masker: Masker,
+        trace: Trace,
+        context: CallContext,
+        call_id: str,
+        started: float,
     ) -> Outcome:
         """The raw value to the text that the agent sees: shaped, masked, cut, and kept where it was cut."""
         if raw.kind == "empty" and not tool.shaper.shapes:
@@ -335,7 +369,7 @@ class Gateway:
             limit = max(1, limit - len(_notes(trace, masker)))
         if not limit or len(text) <= limit:
             return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace)
-        return await self._cut(caller, tool, shaped, masker, text, limit, trace, call_id, started)
+        return await self._cut(caller, tool, shaped, masker, text, limit, trace, context, call_id, started)
 
     async def _cut(
         self,
@@ -346,18 +380,19 @@ class Gateway:
         text: str,
         limit: int,
         trace: Trace,
+        context: CallContext,
         call_id: str,
         started: float,
     ) -> Outcome:
         """A long result: a first line that says so, what fits by whole items, and the rest kept for `get_result`."""
         value = masker.value(shaped.written_from)
         kept = KeptResult(
-            id="r_" + new_id(),
+            id=context.kept_as or "r_" + new_id(),
             tool=tool.name,
             value=value,
             text=text,
             limit=limit,
-            expires_at=self._now() + KEPT_FOR,
+            expires_at=self._now() + (KEPT_WITH_CALL if context.kept_as else KEPT_FOR),
         )
         result_id: str | None = kept.id
         try:

@@ -1,12 +1,14 @@
 """A caller's own idempotency keys: bound to caller, tool and arguments for a day (rules F2)."""
 
 import hashlib
+import re
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 KEPT_FOR = timedelta(hours=24)
+CALLERS_KEY = re.compile(r"[!-~]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,18 @@
-"""`get_result`: the next part of a result that was cut (agents.md 2), for the caller that made the call."""
+"""`get_result`: the next part of a result that was cut, or the answer of a background call, for the caller that made it (agents.md 2)."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from tools.arguments import compile_arguments
+from tools.background import Background, BackgroundCall, ended
 from tools.callers import Caller
 from tools.cutting import divide, find, fit, pick, write
 from tools.errors import ArgumentFault, CallError, InvalidArguments, ResultExpired, StorageUnavailable
 from tools.gateway import new_call_id, refused
 from tools.outcome import Block, Outcome, Trace
-from tools.results import ResultStore
+from tools.results import KeptResult, ResultStore
 
 GET_RESULT: dict[str, Any] = {
     "name": "get_result",
@@ -47,14 +49,23 @@ GET_RESULT: dict[str, Any] = {
     },
     "_meta": {"anthropic/alwaysLoad": True},
 }
+_WHOLE = 40_000
+"""Characters shown of a part of a background call's answer that was never cut."""
+_CALL = "c_"
 _ARGUMENTS = compile_arguments({**GET_RESULT["inputSchema"], "additionalProperties": False})
 
 
 class ReadingOn:
-    """Answers `get_result` from the kept results."""
+    """Answers `get_result` from the kept results and the background calls; `background` is None where there are none."""
 
-    def __init__(self, results: ResultStore, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._results, self._now = results, now
+    def __init__(
+        self,
+        results: ResultStore,
+        background: Background | None = None,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._results, self._background, self._now = results, background, now
 
     async def get_result(self, caller: Caller, arguments: Mapping[str, Any] | None) -> Outcome:
         call_id = new_call_id()
@@ -66,9 +77,22 @@ class ReadingOn:
             return refused(call_id, "get_result", _expired(str((arguments or {}).get("result_id"))))
 
     async def _read(self, caller: Caller, args: Mapping[str, Any], call_id: str) -> Outcome:
-        kept = await self._results.kept(caller.workspace, caller.id, args["result_id"], self._now())
+        id = args["result_id"]
+        call: BackgroundCall | None = None
+        if self._background is not None and id.startswith(_CALL):
+            call = await self._background.get(caller, id)
+            if call is None:
+                raise _no_call(id)
+            if call.is_open:
+                return replace(self._background.running(call), call_id=call_id)
+            if call.state != "done" or not args.keys() & {"from", "find", "fields"}:
+                return ended(call, "get_result")
+        kept = await self._results.kept(caller.workspace, caller.id, id, self._now())
+        if kept is None and call is not None:
+            text = ended(call, "get_result").text  # it was never cut: parts of it can be had all the same
+            kept = KeptResult(id, call.tool, text, text, _WHOLE, call.expires_at)
         if kept is None:
-            raise _expired(args["result_id"])
+            raise _expired(id)
         value, text = kept.value, kept.text
         if fields := args.get("fields"):
             try:
@@ -103,4 +127,11 @@ def _expired(result_id: str) -> ResultExpired:
     return ResultExpired(
         f"No result {result_id[:40]} any more (kept 15 minutes). If the call only read data, call it again with a narrower filter; "
         "if it wrote, read the record first."
+    )
+
+
+def _no_call(id: str) -> ResultExpired:
+    return ResultExpired(
+        f"No call {id[:40]} any more (done calls are kept 24 hours). If it only read data, call the tool again; if it wrote, read "
+        "the record first."
     )

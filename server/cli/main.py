@@ -21,6 +21,7 @@ _COMMANDS = {
     "secrets": "server.cli.secrets:app",
     "auth": "server.cli.auth:app",
     "call": "server.cli.calling:call_command",
+    "calls": "server.cli.calls:app",
     "tools": "server.cli.lint:app",
     "integrations": "server.cli.integrations:app",
     "import": "server.cli.importing:app",

@@ -79,7 +79,7 @@ def stdio_command(
             async with running_demo(settings) as (app, _):
                 await serve_stdio(app, local_caller(app.settings.workspace, read_only=read_only, admin=not no_admin))
             return
-        async with open_app(settings) as app:
+        async with open_app(settings, background=True) as app:
             await serve_stdio(app, local_caller(settings.workspace, read_only=read_only, admin=not no_admin))
 
     in_loop(run)

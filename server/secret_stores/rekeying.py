@@ -12,11 +12,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server.secret_stores.keyring import KEY_FILE, OLD_KEY_FILE, Keyring, kept_in, old_kept_in
 from server.secret_stores.local import opened, sealed
+from server.store import background
 from server.store.database import Database
-from server.store.tables import kept_results, secret_values
+from server.store.tables import background_calls, kept_results, secret_values
 from tools.errors import SecretStoreUnavailable
 
 
@@ -31,7 +33,7 @@ async def rekey_file(database: Database, home: Path) -> int:
 
 
 async def reseal(database: Database, old: Sequence[Keyring], new: Keyring) -> int:
-    """Seals every value with `new`, all or none; kept results, which live for minutes, are dropped."""
+    """Seals every value and background call with `new`, all or none; kept results, which live for minutes, are dropped."""
     ciphers = {ring.key_id: AESGCM(ring.derive("secrets")) for ring in (*old, new)}
     count = 0
     async with database.write() as connection:
@@ -47,8 +49,24 @@ async def reseal(database: Database, old: Sequence[Keyring], new: Keyring) -> in
             again = sealed(ciphers[new.key_id], row.path, row.version, value)
             await connection.execute(update(secret_values).where(this).values(key_id=new.key_id, sealed=again))
             count += 1
+        await _reseal_calls(connection, [*old, new], new)
         await connection.execute(delete(kept_results))
     return count
+
+
+async def _reseal_calls(connection: AsyncConnection, known: Sequence[Keyring], new: Keyring) -> None:
+    """What was accepted will run, and what has ended is kept. One that no key here opens is left: it can't be read either way."""
+    ciphers = {ring.key_id: background.cipher_of(ring) for ring in known}
+    calls = background_calls
+    foreign = calls.c.key_id.in_(set(ciphers) - {new.key_id})
+    for row in (await connection.execute(select(calls).where(foreign))).all():
+        again: dict[str, bytes] = {}
+        for column, part in (("sealed", "arguments"), ("result", "result")):
+            bound, kept = background.bound_to(row, part), getattr(row, column)
+            clear = None if kept is None else background.opened(ciphers[row.key_id], kept, bound)
+            if clear is not None:
+                again[column] = background.sealed(ciphers[new.key_id], clear, bound)
+        await connection.execute(update(calls).where(calls.c.id == row.id).values(key_id=new.key_id, **again))
 
 
 def _replace(home: Path) -> Keyring:

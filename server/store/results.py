@@ -28,6 +28,8 @@ class SqlResultStore:
         clear = orjson.dumps({"tool": result.tool, "value": result.value, "text": result.text, "limit": result.limit})
         sealed = nonce + self._cipher.encrypt(nonce, clear, _bound_to(workspace, caller, result.id))
         async with self._database.write() as connection:
+            # A background call that runs again keeps its result under the same id.
+            await connection.execute(delete(kept_results).where(kept_results.c.id == result.id))
             await connection.execute(
                 insert(kept_results).values(id=result.id, sealed=sealed, expires_at=result.expires_at)
             )

@@ -57,7 +57,7 @@ counters = Table(
     Column("name", KEY, primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
-"""`registry` and `keys`: raised by every write of theirs; what other processes watch."""
+"""`registry`, `keys` and `calls` (background ones): raised by every write of theirs; what other processes watch."""
 
 workspaces = Table(
     "workspaces",
@@ -226,3 +226,37 @@ audit = Table(
 )
 Index("audit_newest", audit.c.workspace, audit.c.seq)
 Index("audit_oldest", audit.c.at)
+
+background_calls = Table(
+    "background_calls",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("workspace", KEY, nullable=False),  # in lower case
+    Column("workspace_id", KEY, nullable=False),  # as the caller has it
+    Column("caller", KEY, nullable=False),
+    Column("tool", KEY, nullable=False),
+    Column("integration", KEY, nullable=False),
+    Column("version", BigInteger, nullable=False),  # of the integration, when the call was accepted
+    Column("same", KEY),  # null once the call has ended
+    Column("given", KEY),
+    Column("wanted", KEY, nullable=False),
+    Column("state", KEY, nullable=False),
+    Column("owner", KEY),  # the process that runs it
+    Column("lease_until", Instant),
+    Column("attempts", Integer, nullable=False),
+    Column("progress", Float),
+    Column("error_code", KEY),
+    Column("accepted_at", Instant, nullable=False),
+    Column("started_at", Instant),
+    Column("ended_at", Instant),
+    Column("expires_at", Instant, nullable=False),
+    Column("key_id", KEY, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # arguments, caller, key: nonce and ciphertext
+    Column("result", LargeBinary),
+    UniqueConstraint("same", name="background_calls_same"),
+    UniqueConstraint("given", name="background_calls_given"),
+)
+"""Calls of queue endpoints. What the columns mean: `tools.background.BackgroundCall`."""
+Index("background_calls_waiting", background_calls.c.state, background_calls.c.accepted_at)
+Index("background_calls_newest", background_calls.c.workspace, background_calls.c.accepted_at)
+Index("background_calls_expired", background_calls.c.expires_at)

@@ -1,0 +1,194 @@
+"""Runs background calls: every process claims what waits, keeps its leases, and stops what was cancelled (`tools.background`).
+
+A lease that isn't renewed ends, and another process takes the call over: clocks of replicas may differ by less than a lease.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import anyio
+import structlog
+
+from server.auth import caller_of
+from server.store.background import SqlCallQueue
+from server.wire import call_result
+from tools.background import BackgroundCall, News, cut_off, may_begin
+from tools.callers import Caller
+from tools.catalog import Catalogs
+from tools.errors import CallError, Internal, NotAllowed, NotFound, StorageUnavailable
+from tools.gateway import CallContext, Gateway, refused
+from tools.history import CallRecord, call_record
+from tools.outcome import Outcome
+from tools.registry import KeyStore
+
+LEASE = timedelta(seconds=30)
+MOST = 32
+"""Calls that one process runs at once."""
+_RETRY_S = 2.0
+_T = TypeVar("_T")
+log = structlog.get_logger("integrations_mcp")
+
+
+class Worker:
+    """`run` it in the background; `drain` before the end. `record` takes the history of what never came to the gateway."""
+
+    def __init__(
+        self,
+        queue: SqlCallQueue,
+        gateway: Gateway,
+        catalogs: Catalogs,
+        keys: KeyStore,
+        news: News,
+        record: Callable[[CallRecord], None],
+        *,
+        lease: timedelta = LEASE,
+        most: int = MOST,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._queue, self._gateway, self._catalogs, self._keys = queue, gateway, catalogs, keys
+        self._news, self._record, self._lease, self._most, self._now = news, record, lease, most, now
+        self._owner = uuid.uuid4().hex
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._progress: dict[str, float] = {}
+        self._looking = anyio.Lock()
+        self._draining = False
+
+    async def run(self) -> None:
+        """Until cancelled; then what still runs is left to others at once."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._follow)
+                tasks.start_soon(self._keep)
+        finally:
+            with anyio.move_on_after(5, shield=True):
+                await self._abandon()
+
+    async def look(self) -> None:
+        """Stops what isn't ours any more, and begins what waits. Raises StorageUnavailable."""
+        async with self._looking:
+            if self._tasks:
+                held = await self._queue.held(self._owner)
+                for id, task in self._tasks.items():
+                    if id not in held:
+                        task.cancel()
+            free = 0 if self._draining else self._most - len(self._tasks)
+            if free > 0:
+                now = self._now()
+                for call in await self._queue.claim(self._owner, now, now + self._lease, free):
+                    self._begin(call)
+
+    async def beat(self) -> None:
+        """Renews the leases. Raises StorageUnavailable."""
+        if self._tasks:
+            progress, self._progress = self._progress, {}
+            await self._queue.beat(self._owner, self._now() + self._lease, progress)
+
+    async def drain(self, grace_s: float) -> None:
+        """Begins nothing more and lets what runs end, for a while."""
+        self._draining = True
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=grace_s)
+
+    # ------------------------------------------------------------------ in the background
+
+    async def _follow(self) -> None:
+        async for _ in self._queue.changes():
+            self._news.tell()
+            await self._try(self.look)
+
+    async def _keep(self) -> None:
+        while True:
+            await anyio.sleep(self._lease.total_seconds() / 3)
+            await self._try(self.beat)
+            await self._try(self.look)  # leases that ended are told by nobody
+
+    async def _try(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except StorageUnavailable as e:
+            log.warning("background calls wait for the registry", reason=e.message)
+
+    async def _abandon(self) -> None:
+        left = tuple(self._tasks.values())
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._try(self._release)
+
+    async def _release(self) -> None:
+        await self._queue.release(self._owner, self._now())
+
+    # ------------------------------------------------------------------ one call
+
+    def _begin(self, call: BackgroundCall) -> None:
+        task = self._tasks[call.id] = asyncio.ensure_future(self._run(call))
+        task.add_done_callback(lambda _: self._tasks.pop(call.id, None))
+
+    async def _run(self, call: BackgroundCall) -> None:
+        try:
+            outcome = await self._outcome(call)
+        except Exception as e:
+            log.error("a background call failed by a fault of the gateway", call_id=call.id, exc_info=e)
+            outcome = self._refused(call, Internal(f"call {call.id}"))
+        code = outcome.error.full_code if outcome.error is not None else None
+        state, result = "failed" if outcome.is_error else "done", call_result(outcome)
+        while True:
+            try:
+                await self._queue.end(call, self._owner, state, result, code, self._now())
+                return
+            except StorageUnavailable as e:
+                log.warning("the answer of a background call waits for the registry", call_id=call.id, reason=e.message)
+                await anyio.sleep(_RETRY_S)
+
+    async def _outcome(self, call: BackgroundCall) -> Outcome:
+        """Runs it with the permissions that its caller has now (rules H4)."""
+        try:
+            caller = await self._patiently(lambda: self._caller(call))
+            catalog = await self._patiently(lambda: self._catalogs.get(caller.workspace))
+            tool = catalog.find(caller, call.tool)
+            if tool.integration.id != call.integration:
+                raise NotAllowed(f"{call.tool} is another system's tool by now")
+        except CallError as e:
+            return self._refused(call, e)
+        if not may_begin(call, tool):
+            outcome = cut_off(call, tool, catalog.check_for(tool, caller))
+            self._record(call_record(caller, outcome, call.integration, self._now(), None))
+            return outcome
+
+        async def progress(done: float, message: str, total: float | None = None) -> None:
+            if total:
+                self._progress[call.id] = max(0.0, min(1.0, done / total))
+
+        context = CallContext(call.hops, call.idempotency_key, progress, kept_as=call.id)
+        return await self._gateway.run(caller, catalog, tool, call.arguments, context, call.id)
+
+    async def _caller(self, call: BackgroundCall) -> Caller:
+        """Raises NotAllowed where the key is gone. A local user's rights are those of his own start."""
+        if call.caller.kind != "key":
+            return call.caller
+        try:
+            row = await self._keys.get_key(call.caller.workspace, call.caller.id)
+        except NotFound:
+            raise NotAllowed("the API key that made this call was revoked before it ran") from None
+        if row.expires_at is not None and row.expires_at <= self._now():
+            raise NotAllowed("the API key that made this call expired before it ran")
+        return caller_of(row)
+
+    async def _patiently(self, read: Callable[[], Awaitable[_T]]) -> _T:
+        """Nothing was sent yet, so an outage of the registry is waited for."""
+        while True:
+            try:
+                return await read()
+            except StorageUnavailable as e:
+                log.warning("a background call waits for the registry", reason=e.message)
+                await anyio.sleep(_RETRY_S)
+
+    def _refused(self, call: BackgroundCall, error: CallError) -> Outcome:
+        outcome = refused(call.id, call.tool, error)
+        self._record(call_record(call.caller, outcome, call.integration, self._now(), None))
+        return outcome
