@@ -21,6 +21,7 @@ from server.mcp_app import make_server
 from server.secret_stores.keyring import Keyring
 from server.secret_stores.opening import open_keyring, open_secret_store
 from server.settings import Settings
+from server.store.approvals import SqlApprovals
 from server.store.background import SqlCallQueue
 from server.store.call_keys import SqlCallKeys
 from server.store.database import Database, open_database
@@ -34,6 +35,8 @@ from server.version import VERSION
 from tools.address_guard import NetworkPolicy
 from tools.admin import Admin, AdminRules
 from tools.admin_tools.admin_tool import Desk
+from tools.approval_admin import ApprovalAdmin
+from tools.approvals import Gate
 from tools.auth_admin import AuthAdmin
 from tools.background import Background, News
 from tools.callers import Caller
@@ -89,6 +92,8 @@ class App:
     key_admin: KeyAdmin
     secret_admin: SecretAdmin
     importer: Importer
+    approval_admin: ApprovalAdmin
+    approvals: SqlApprovals
     writer: Writer
     toolbox: Toolbox
     announcements: Announcements
@@ -211,6 +216,7 @@ def _assemble(
     front = None
     if background:
         front = Background(queue, news, wait_s=settings.queue_wait, new_id=lambda: f"c_{new_id()}")
+    approvals = SqlApprovals(database, ring)
     gateway = Gateway(
         catalogs,
         upstream,
@@ -219,6 +225,7 @@ def _assemble(
         rules,
         SqlCallKeys(database),
         sessions,
+        Gate(approvals, history.change),
         cursors=Cursors(ring.derive("cursors")),
         log_fault=_log_fault,
         record=history.call,
@@ -266,6 +273,8 @@ def _assemble(
         KeyAdmin(keys, key_store, registry, history),
         SecretAdmin(registry, secrets, settings.secret_prefix, history, reader.forget),
         Importer(admin, upstream, settings.tool_name_max),
+        ApprovalAdmin(approvals, history.change),
+        approvals,
         writer,
         toolbox,
         Announcements(),
@@ -320,6 +329,7 @@ async def _keep_house(app: App, results: SqlResultStore, call_keys: SqlCallKeys)
             await results.forget_expired(datetime.now(UTC))
             await call_keys.forget_expired(datetime.now(UTC))
             await app.background.forget_expired(datetime.now(UTC))
+            await app.approvals.forget_expired(datetime.now(UTC))
         except StorageUnavailable as e:
             log.warning("housekeeping waits for the registry", reason=e.message)
         await anyio.sleep(_HOUSEKEEPING_S)

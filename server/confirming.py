@@ -1,7 +1,8 @@
 """Asks the user about what can hurt, where his client can show a question: elicitation, in both protocol eras.
 
 Legacy: a request to the client while the call runs. 2026-07-28: the call ends with `input_required`, and the client calls again
-with the answer; nothing was done before, so no state is needed and the answer is the client's own word either way.
+with the answer; nothing was done before, so no state is needed and the answer is the client's own word either way. An answer
+counts for the question of its `key` only: of an approval that is its id, which one call uses up.
 """
 
 from typing import Any
@@ -10,7 +11,8 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-_KEY = "confirm"
+from tools.approvals import QuestionAsked
+
 _SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"confirm": {"type": "boolean", "title": "Do it", "default": False}},
@@ -19,15 +21,15 @@ _SCHEMA: dict[str, Any] = {
 _HANDSHAKE_ERAS_END = "2026"
 
 
-class ConfirmationNeeded(Exception):
-    """Not an error, but how this era asks: ends the call with `result`, which asks the client to ask."""
+class ConfirmationNeeded(QuestionAsked):
+    """How this era asks: ends the call with `result`, which asks the client to ask."""
 
-    def __init__(self, question: str) -> None:
+    def __init__(self, question: str, key: str) -> None:
         super().__init__(question)
         self.result: dict[str, Any] = {
             "resultType": "input_required",
             "inputRequests": {
-                _KEY: {
+                key: {
                     "method": "elicitation/create",
                     "params": {"mode": "form", "message": question, "requestedSchema": _SCHEMA},
                 }
@@ -41,15 +43,15 @@ class Confirmation:
     def __init__(self, ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams) -> None:
         self._ctx, self._params = ctx, params
 
-    async def __call__(self, question: str) -> bool | None:
+    async def __call__(self, question: str, key: str = "confirm") -> bool | None:
         """True, False, or None where this client can't ask. Raises ConfirmationNeeded (2026-07-28)."""
         capabilities = self._ctx.session.client_capabilities
         if capabilities is None or capabilities.elicitation is None:
             return None
         if self._ctx.protocol_version >= _HANDSHAKE_ERAS_END:
-            answer = (self._params.input_responses or {}).get(_KEY)
+            answer = (self._params.input_responses or {}).get(key)
             if answer is None:
-                raise ConfirmationNeeded(question)
+                raise ConfirmationNeeded(question, key)
             return isinstance(answer, types.ElicitResult) and _agrees(answer)
         try:
             return _agrees(await self._ctx.session.elicit_form(question, _SCHEMA, self._ctx.request_id))

@@ -88,10 +88,10 @@ def make_server(
             hops=hops_of(ctx.request.headers if ctx.request is not None else {}),
             idempotency_key=_idempotency_key(ctx.meta),
             progress=progress,
+            confirm=Confirmation(ctx, params),
         )
         try:
-            confirm = Confirmation(ctx, params)
-            return call_result(await toolbox.call(caller_of(ctx), params.name, params.arguments, context, confirm))
+            return call_result(await toolbox.call(caller_of(ctx), params.name, params.arguments, context))
         except ConfirmationNeeded as e:
             return e.result
 

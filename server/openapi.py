@@ -42,6 +42,8 @@ _MODELS: tuple[type[BaseModel], ...] = (
     models.SecretPage,
     models.CallPage,
     models.AuditPage,
+    models.ApprovalResponse,
+    models.ApprovalList,
     models.SigningKeyRequest,
     models.SigningKeys,
     models.TokenEndpointRequest,

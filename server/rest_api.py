@@ -16,6 +16,7 @@ from server.jwks_routes import add_jwks
 from server.openapi import document
 from server.refusals import refusal, refused
 from server.rest.answering import Door
+from server.rest.approvals import add_approvals
 from server.rest.history import add_history
 from server.rest.imports import add_imports
 from server.rest.integrations import add_integrations
@@ -38,6 +39,7 @@ def rest_app(app: App) -> ASGIApp:
     add_secrets(api, app.secret_admin, door)
     add_history(api, app.admin, door)
     add_imports(api, app.importer, door)
+    add_approvals(api, app.approval_admin, door)
     add_signing_keys(api, app.auth_admin, door)
     add_jwks(api, app)
     described = document(api.routes)

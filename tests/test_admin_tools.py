@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from tests.world import World, gateway, listening
 from tools.callers import ROLE_PERMISSIONS, Caller, local_caller
+from tools.gateway import CallContext
 from tools.host_rules import check_published
 from tools.outcome import Outcome
 
@@ -385,11 +386,11 @@ async def test_what_can_hurt_asks_first_where_the_client_can(
     before = await world.create(shop())
     asked: list[str] = []
 
-    async def confirm(text: str) -> bool | None:
+    async def confirm(text: str, key: str = "confirm") -> bool | None:
         asked.append(text)
         return answer
 
-    outcome = await world.app.toolbox.call(world.owner, tool, arguments, confirm=confirm)
+    outcome = await world.app.toolbox.call(world.owner, tool, arguments, CallContext(confirm=confirm))
     assert asked == [question]
     after = (await world.app.registry.load("acme"))[1]
     if answer is False:
@@ -404,11 +405,13 @@ async def test_what_can_hurt_asks_first_where_the_client_can(
 async def test_an_update_that_drops_no_endpoint_asks_nobody(world: World) -> None:
     await world.create(shop())
 
-    async def confirm(text: str) -> bool | None:
+    async def confirm(text: str, key: str = "confirm") -> bool | None:
         raise AssertionError(text)
 
     arguments = {"integration": "shop", "endpoints": shop()["endpoints"], "enabled": False}
-    assert not (await world.app.toolbox.call(world.owner, "update_integration", arguments, confirm=confirm)).is_error
+    assert not (
+        await world.app.toolbox.call(world.owner, "update_integration", arguments, CallContext(confirm=confirm))
+    ).is_error
 
 
 # ------------------------------------------------------------------ testing and previews

@@ -10,6 +10,8 @@ from tools.error_text import Situation, render
 from tools.errors import (
     AddressRefused,
     AnswerLost,
+    ApprovalDenied,
+    ApprovalRequired,
     ArgumentFault,
     CallError,
     CertificateRefused,
@@ -133,6 +135,14 @@ CASES: list[tuple[CallError, Situation, str]] = [
     (ShapingFailed("result_key failed: no a", stage="result_key", expression="a"), WRITE, "do not repeat it"),
     (NotAllowed("this key may not call it"), READ, "Repeating will not help"),
     (TooManyCalls("100 calls are running already", retry_after_s=1), READ, "Wait 1 s"),
+    (
+        ApprovalRequired(
+            "a person must approve this call first; then make exactly the same call again", approval_id="a_1"
+        ),
+        WRITE,
+        "Not sent: a person must approve",
+    ),
+    (ApprovalDenied("a person denied this call (approval a_1)"), WRITE, "Do not repeat it: ask the user"),
     (UnknownTool("Not sent: there is no tool clinic_gt; did you mean clinic_get?"), READ, "did you mean"),
     (
         ResultExpired("No result r_1 any more (kept 15 minutes). If the call only read data, call it again."),

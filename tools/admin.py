@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from tools.approvals import Confirm
 from tools.bindings import mask_headers
 from tools.callers import Caller, Permission
 from tools.catalog import Catalogs
@@ -231,16 +232,23 @@ class Admin:
     # ------------------------------------------------------------------ testing
 
     async def test(
-        self, caller: Caller, ref: str, endpoint_name: str, params: Mapping[str, Any], hops: int = 0
+        self,
+        caller: Caller,
+        ref: str,
+        endpoint_name: str,
+        params: Mapping[str, Any],
+        hops: int = 0,
+        confirm: Confirm | None = None,
     ) -> Outcome:
-        """Runs the same pipeline as a tool call; raises InvalidRequest where the arguments don't fit (semantics: "test")."""
+        """Runs the same pipeline as a tool call, approval included; raises InvalidRequest where the arguments don't fit (semantics: "test")."""
         _require(caller, "Integration.view")
         integration, endpoint = await self.endpoint(caller, ref, endpoint_name)
         if endpoint.method != "GET" and self._rules.test_requires == "execute":
             _require(caller, "Integration.execute")
         catalog = await self._catalogs.get(caller.workspace)
         tool = self.tool(integration, endpoint)
-        outcome = await self._gateway.run(caller, catalog, tool, params, CallContext(hops=hops), new_call_id())
+        context = CallContext(hops=hops, confirm=confirm)
+        outcome = await self._gateway.run(caller, catalog, tool, params, context, new_call_id())
         if isinstance(outcome.error, InvalidArguments):
             raise InvalidRequest(
                 [Issue(("body", "params", f.where), f.what, "invalid_argument") for f in outcome.error.faults]

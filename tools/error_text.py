@@ -10,6 +10,8 @@ from http import HTTPStatus
 from tools.errors import (
     AddressRefused,
     AnswerLost,
+    ApprovalDenied,
+    ApprovalRequired,
     CallError,
     CertificateRefused,
     CredentialRejected,
@@ -139,6 +141,10 @@ def _sentences(error: CallError, s: Situation) -> str:
             return error.message
         case NotAllowed():
             return f"Not sent: {error.message}. Repeating will not help: tell the user."
+        case ApprovalRequired():
+            return f"Not sent: {error.message}."
+        case ApprovalDenied():
+            return f"Not sent: {error.message}. Do not repeat it: ask the user how to go on."
         case TooManyCalls():
             return f"Not sent: {error.message}. Your arguments are fine. {_wait(error)} the same call can be repeated."
         case Internal():

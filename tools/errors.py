@@ -8,7 +8,8 @@
     |   `-- Declined 409
     `-- CallError                    a tool call ended without the answer (told to a model by error_text)
         |-- not sent:   InvalidArguments, UnknownTool, NotAllowed, AddressRefused, Misconfigured, CredentialUnavailable,
-        |               UpstreamUnreachable, CertificateRefused, TooManyCalls, RegistryUnavailable
+        |               UpstreamUnreachable, CertificateRefused, TooManyCalls, RegistryUnavailable, ApprovalRequired,
+        |               ApprovalDenied
         |-- sent:       UpstreamStatus, UpstreamRefused, UpstreamUnavailable, CredentialRejected, RedirectRefused, ResponseTooLarge,
         |               InvalidResponse, ShapingFailed
         |-- unknown:    OutcomeUnknown, UpstreamTimeout (both "may have been done"), AnswerLost (idempotent: repeat it),
@@ -302,6 +303,26 @@ class RegistryUnavailable(CallError):
     status = 503
     fault = "configuration"
     retryable = True
+
+
+class ApprovalRequired(CallError):
+    """A person must approve exactly this call before it is sent (rules H5)."""
+
+    code = "approval_required"
+    status = 409
+    fault = "limit"
+
+    def __init__(self, message: str, *, approval_id: str) -> None:
+        super().__init__(message)
+        self.approval_id = approval_id
+
+
+class ApprovalDenied(CallError):
+    """A person was asked about this call and said no."""
+
+    code = "approval_denied"
+    status = 409
+    fault = "limit"
 
 
 class UpstreamStatus(CallError):

@@ -1,6 +1,6 @@
 """One call, from a name and arguments to what the agent sees. READ THIS FIRST: `_run` is the table of contents.
 
-    wire -> Gateway.call -> catalog.find -> arguments.prepare -> plan.build -> sign, send -> read_raw -> shape -> cut -> Outcome
+    wire -> Gateway.call -> catalog.find -> arguments.prepare -> plan.build -> approve -> sign, send -> read_raw -> shape -> cut -> Outcome
 
 Every door (tools/call, REST test, CLI, admin tools) enters here, so that authorization, limits and masking are the same for all.
 """
@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from tools.answers import Raw, read_raw, status_error
+from tools.approvals import Confirm, Gate, QuestionAsked
 from tools.background import KEPT_FOR as KEPT_WITH_CALL
 from tools.background import Background
 from tools.callers import Caller
@@ -26,6 +27,8 @@ from tools.credentials.reader import SecretReader
 from tools.cutting import divide, fit, narrowing_names
 from tools.error_text import Situation, render
 from tools.errors import (
+    ApprovalDenied,
+    ApprovalRequired,
     ArgumentFault,
     CallError,
     Internal,
@@ -63,13 +66,14 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What a wire knows of one call besides name and arguments."""
+    """What a wire knows of one call besides name and arguments. `confirm` asks the user, where his client can show a question."""
 
     hops: int = 0
     idempotency_key: str | None = None
     progress: Progress | None = None
     kept_as: str | None = None
     """Id under which a background call's result is kept, as long as the call is."""
+    confirm: Confirm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Gateway:
         rules: GatewayRules,
         call_keys: CallKeys,
         mcp: McpSessions,
+        gate: Gate,
         *,
         cursors: Cursors,
         log_fault: Callable[[str, BaseException], None],
@@ -104,12 +109,12 @@ class Gateway:
         self.rules, self._call_keys, self._log_fault, self._now = rules, call_keys, log_fault, now
         self._background = background
         self._fhir = FhirCalls(upstream, cursors, rules.max_response_bytes)
-        self._record, self._mcp = record, mcp
+        self._record, self._mcp, self._gate = record, mcp, gate
 
     async def call(
         self, caller: Caller, name: str, arguments: Mapping[str, Any] | None, context: CallContext = CallContext()
     ) -> Outcome:
-        """Runs the tool `name` as `caller`; failures are outcomes, never exceptions (but cancellation)."""
+        """Runs the tool `name` as `caller`; failures are outcomes, never exceptions (but cancellation and QuestionAsked)."""
         call_id = new_call_id()
         try:
             catalog = self._catalogs.peek(caller.workspace) or await self._catalogs.get(caller.workspace)
@@ -156,9 +161,10 @@ class Gateway:
         trace, started = Trace(), time.monotonic()
         try:
             outcome = await self._run(caller, catalog, tool, arguments, context, call_id, trace, started)
-        except BaseException:
-            unseen = Outcome(call_id, tool.name, "", (), elapsed_ms(started), trace, Internal("cancelled"))
-            self._record(replace(self._row(caller, unseen, tool.integration.id, arguments), error_code="cancelled"))
+        except BaseException as e:
+            why = ApprovalRequired.code if isinstance(e, QuestionAsked) else "cancelled"
+            unseen = Outcome(call_id, tool.name, "", (), elapsed_ms(started), trace, Internal(why))
+            self._record(replace(self._row(caller, unseen, tool.integration.id, arguments), error_code=why))
             raise
         return self._recorded(caller, outcome, tool.integration.id, arguments)
 
@@ -199,8 +205,13 @@ class Gateway:
                     f"this call came through {context.hops} gateways already: they call each other in a ring"
                 )
             if isinstance(tool, McpTool):
+
+                async def approve() -> None:
+                    await self._approve(caller, tool, context, trace)
+
+                hops, told = context.hops + 1, context.progress
                 passed_on = await call_mcp(
-                    self._mcp, tool, arguments, signer, trace, hops=context.hops + 1, progress=context.progress
+                    self._mcp, tool, arguments, signer, trace, hops=hops, progress=told, approve=approve
                 )
                 if not self._is_ours_to_shape(tool, passed_on):
                     return _passed_on(call_id, tool, passed_on, trace, started)
@@ -215,6 +226,8 @@ class Gateway:
             return _with_notes(answered, masker)
         except CallError as e:
             error = e
+        except QuestionAsked:
+            raise
         except Exception as e:  # noqa: BLE001 - the one place where a fault of ours becomes an answer
             self._log_fault(call_id, e)
             error = Internal(f"call {call_id}")
@@ -245,6 +258,7 @@ class Gateway:
         key = await self._idempotency_key(caller, tool, prepared.values, context)
         request = tool.plan.build(prepared.values, key, hops=context.hops + 1)
         trace.request = request
+        await self._approve(caller, tool, context, trace)
         reports = _Reports(context.progress)
         try:
             answer = await self._upstream.send(
@@ -290,7 +304,7 @@ class Gateway:
         reports = _Reports(context.progress)
 
         async def approve() -> None:
-            return None
+            await self._approve(caller, tool, context, trace)
 
         hops, told = context.hops + 1, context.progress
         call = FhirCall(caller, signer, trace, key, hops, told, reports.tell, approve)
@@ -299,6 +313,18 @@ class Gateway:
         finally:
             await reports.settle()
         return raw, tool.masker(signer.masks)
+
+    async def _approve(self, caller: Caller, tool: Tool, context: CallContext, trace: Trace) -> None:
+        """Waits for a person where the tool needs one; what was changed meanwhile isn't what he approved (rules J14)."""
+        if not tool.needs_approval:
+            return
+        assert trace.request is not None
+        assert trace.arguments is not None
+        await self._gate.approved(caller, tool, trace.arguments, trace.request, context.confirm)
+        self._catalogs.invalidate(caller.workspace)
+        now = {i.id: i.version for i in (await self._catalogs.get(caller.workspace)).integrations}
+        if now.get(tool.integration.id) != tool.integration.version:
+            raise ApprovalDenied(f'integration "{tool.integration.name}" was changed after this call was approved')
 
     async def _idempotency_key(
         self, caller: Caller, tool: Tool, values: Mapping[str, Any], context: CallContext

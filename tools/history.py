@@ -25,6 +25,8 @@ Action = Literal[
     "api_key.delete",
     "secret.put",
     "secret.delete",
+    "approval.approve",
+    "approval.deny",
 ]
 
 

@@ -17,7 +17,7 @@ from tools.descriptions import description_of, title_of
 from tools.kinds.paths import parse_path
 from tools.kinds.rest import SECRET_REFERENCE, RestPlan, compile_rest
 from tools.masking import Masker
-from tools.models import AuthConfig, EndpointConfig, Integration
+from tools.models import ApprovalPolicy, AuthConfig, EndpointConfig, Integration
 from tools.naming import tool_name
 from tools.published import Published, publish
 from tools.shaping import Shaped, Shaper, compile_shaper, shape
@@ -167,6 +167,20 @@ class Tool:
         return not self.hints.read_only
 
     @property
+    def approval_policy(self) -> ApprovalPolicy:
+        return self.endpoint.approval_policy or self.integration.approval_policy
+
+    @property
+    def is_surely_read_only(self) -> bool:
+        """By the operator's word or the method's, as approval takes it."""
+        return not self.writes
+
+    @property
+    def needs_approval(self) -> bool:
+        """Whether a person must approve each call (rules H5)."""
+        return self.approval_policy == "all" or (self.approval_policy == "writes" and not self.is_surely_read_only)
+
+    @property
     def deadline_s(self) -> float:
         return self.endpoint.timeout_seconds or DEFAULT_DEADLINE_S
 
@@ -186,9 +200,8 @@ class Tool:
             },
             f"{META}result_delivery": e.result_delivery,
         }
-        approval = e.approval_policy or self.integration.approval_policy
-        if approval != "none":
-            meta[f"{META}approval"] = approval
+        if self.approval_policy != "none":
+            meta[f"{META}approval"] = self.approval_policy
         if e.max_result_length > 50_000:
             meta["anthropic/maxResultSizeChars"] = min(e.max_result_length, 500_000)
         return {
@@ -197,7 +210,7 @@ class Tool:
             "description": description_of(
                 e,
                 returns=self.shaper.names,
-                needs_approval=approval == "all" or (approval == "writes" and self.writes),
+                needs_approval=self.needs_approval,
                 takes_any_object=not e.input_schema and e.method in ("POST", "PUT", "PATCH"),
             ),
             "inputSchema": self.published.schema,

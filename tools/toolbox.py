@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tools.admin_tools.admin_tool import AdminTool, Asking, Confirm, Desk
+from tools.admin_tools.admin_tool import AdminTool, Asking, Desk
 from tools.admin_tools.endpoints import ENDPOINTS
 from tools.admin_tools.history import HISTORY
 from tools.admin_tools.reading import READING
@@ -64,9 +64,8 @@ class Toolbox:
         name: str,
         arguments: Mapping[str, Any] | None,
         context: CallContext = _NO_CONTEXT,
-        confirm: Confirm | None = None,
     ) -> Outcome:
-        """Calls any tool; every failure is an outcome. `confirm` asks the user; what it raises that is no GatewayError goes through."""
+        """Calls any tool; every failure is an outcome. What `context.confirm` raises that is no GatewayError goes through."""
         match name:
             case "get_result":
                 return await self._reading_on.get_result(caller, arguments)
@@ -77,12 +76,12 @@ class Toolbox:
                     inner, given = call_arguments(arguments or {})
                 except CallError as e:
                     return refused(new_call_id(), name, e)
-                return await self.call(caller, inner, given, context, confirm)
+                return await self.call(caller, inner, given, context)
             case _:
                 pass
         admin_tool = self._admin_tools.get(name)
         if admin_tool is not None and caller.may(admin_tool.permission):
-            return await self._manage(admin_tool, Asking(caller, confirm, arguments or {}))
+            return await self._manage(admin_tool, Asking(caller, context.confirm, arguments or {}))
         return await self._gateway.call(caller, name, arguments, context)
 
     async def page(self, caller: Caller, cursor: str | None) -> tuple[list[dict[str, Any]], str | None]:
@@ -109,7 +108,8 @@ class Toolbox:
     async def is_endpoint_tool(self, caller: Caller, name: str) -> bool:
         """Whether `name` is an endpoint of the catalog, so that a call of it needs nothing but the gateway."""
         catalog = self._catalogs.peek(caller.workspace) or await self._catalogs.get(caller.workspace)
-        return name in catalog.tools
+        tool = catalog.tools.get(name)
+        return tool is not None and not tool.needs_approval
 
     def entries(self, catalog: Catalog, caller: Caller) -> list[tuple[str, dict[str, Any]]]:
         """(order, entry) of every listed tool: by name, in search mode pinned tools first."""

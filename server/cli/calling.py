@@ -1,6 +1,8 @@
 """call and tools: what an agent can do, done from the shell."""
 
+import asyncio
 import json
+import sys
 from textwrap import shorten
 from typing import Annotated, Any
 
@@ -13,18 +15,20 @@ def call_command(
     tool: Annotated[str, typer.Argument(help="Name of the tool, as `integrations-mcp tools` lists it.")],
     args: Annotated[str, typer.Option("--args", help="Arguments as a JSON object.")] = "{}",
     explain: Annotated[bool, typer.Option("--explain", help="Show every stage.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Approve the call, where it needs a person's approval.")] = False,
     workspace: Workspace = None,
     database: Database = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Call a tool as an agent would. Exit code 1 when the call fails.
+    """Call a tool as an agent would. Exit code 1 when the call fails. A call that needs approval is shown first, on a terminal.
 
     Example: integrations-mcp call clinic_get_patient --args '{"id": "f001"}' --explain
     """
     from server.app import open_app
     from tools.callers import local_caller
     from tools.explain import explain as explained
+    from tools.gateway import CallContext
     from tools.outcome import Outcome
 
     settings = settings_of(home, database, workspace)
@@ -35,9 +39,15 @@ def call_command(
     if not isinstance(arguments, dict):
         raise typer.BadParameter("arguments are a JSON object, like '{\"id\": 1}'", param_hint="--args")
 
+    async def confirm(question: str, key: str = "") -> bool | None:
+        if yes:
+            return True
+        return await asyncio.to_thread(typer.confirm, question, err=True) if sys.stdin.isatty() else None
+
     async def run() -> Outcome:
         async with open_app(settings) as running:
-            return await running.toolbox.call(local_caller(settings.workspace), tool, arguments)  # pyright: ignore[reportUnknownArgumentType]
+            context = CallContext(confirm=confirm)
+            return await running.toolbox.call(local_caller(settings.workspace), tool, arguments, context)  # pyright: ignore[reportUnknownArgumentType]
 
     outcome = in_loop(run)
     stages = explained(outcome, outcome.trace.masker) if explain else None

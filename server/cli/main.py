@@ -22,6 +22,7 @@ _COMMANDS = {
     "auth": "server.cli.auth:app",
     "call": "server.cli.calling:call_command",
     "calls": "server.cli.calls:app",
+    "approvals": "server.cli.approvals:app",
     "tools": "server.cli.lint:app",
     "integrations": "server.cli.integrations:app",
     "import": "server.cli.importing:app",

@@ -140,6 +140,7 @@ PARAMETERS: dict[str, Any] = {
     "workspace_id": "acme",
     "integration_id": _ID,
     "endpoint_name": "get_patient",
+    "approval_id": "a_0123456789abcdef",
     "enabled": True,
     "protocol": "rest",
     "search": "clin",
@@ -251,6 +252,31 @@ ANSWERS.update(
         "confirm-signing-key": _SIGNING_KEYS,
         "get-token-endpoint": _TOKEN_ENDPOINT,
         "confirm-token-endpoint": {**_TOKEN_ENDPOINT, "confirmed": True},
+    }
+)
+
+_APPROVAL: dict[str, Any] = {
+    "id": "a_0123456789abcdef",
+    "state": "waiting",
+    "tool": "clinic_add_note",
+    "integration_id": _ID,
+    "integration": "clinic",
+    "integration_version": 3,
+    "caller": "k_0f3a9b7c",
+    "caller_kind": "key",
+    "method": "POST",
+    "url": "https://api.clinic.example/patients/p-17/notes",
+    "headers": [],
+    "body": '{"text":"Called back."}',
+    "created_at": "2026-11-24T09:00:00Z",
+    "expires_at": "2026-11-24T09:15:00Z",
+}
+ANSWERS.update(
+    {
+        "list-approvals": {"items": [_APPROVAL]},
+        "get-approval": _APPROVAL,
+        "approve-call": {**_APPROVAL, "state": "approved"},
+        "deny-call": {**_APPROVAL, "state": "denied"},
     }
 )
 

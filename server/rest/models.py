@@ -173,6 +173,29 @@ class AuditPage(Model):
     continuation_token: int | None = None
 
 
+class ApprovalResponse(Model):
+    """One call that waits for a person, or that one has decided and that wasn't made again yet."""
+
+    id: str
+    state: Literal["waiting", "approved", "denied"]
+    tool: str
+    integration_id: str
+    integration: str
+    integration_version: int
+    caller: str = Field(description="The id of the key that asks.")
+    caller_kind: str
+    method: str
+    url: str
+    headers: tuple[str, ...] = Field(description="Those that the call brings.")
+    body: str | None
+    created_at: datetime
+    expires_at: datetime
+
+
+class ApprovalList(Model):
+    items: tuple[ApprovalResponse, ...]
+
+
 class SigningKeyRequest(Model):
     """A signing key to make in the secret store."""
 

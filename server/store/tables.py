@@ -168,6 +168,21 @@ idempotency_keys = Table(
 )
 Index("idempotency_keys_expired", idempotency_keys.c.expires_at)
 
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("workspace", KEY, nullable=False),  # in lower case
+    Column("caller", KEY, nullable=False),
+    Column("bound", KEY, nullable=False, unique=True),  # SHA-256 of caller, version, tool and arguments
+    Column("state", KEY, nullable=False),  # waiting, approved, denied
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # nonce and ciphertext: what is asked for
+)
+Index("approvals_expired", approvals.c.expires_at)
+Index("approvals_newest", approvals.c.workspace, approvals.c.created_at)
+
 tool_names = Table(
     "tool_names",
     metadata,

@@ -6,13 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tools.admin import Admin
+from tools.approvals import Confirm
 from tools.arguments import Arguments, compile_arguments
 from tools.callers import Caller, Permission
 from tools.errors import Declined, InvalidRequest, Issue
 from tools.results import ResultStore
-
-Confirm = Callable[[str], Awaitable[bool | None]]
-"""Asks the user; None where the client can't ask."""
 
 
 @dataclass(frozen=True, slots=True)

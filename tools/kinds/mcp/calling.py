@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, cast
 
 import mcp_types
@@ -47,11 +47,18 @@ async def call_mcp(
     *,
     hops: int,
     progress: Told | None,
+    approve: Callable[[], Awaitable[None]],
 ) -> Message:
-    """The upstream's masked result; in the trace what shaping would begin with. Raises CallErrors."""
+    """The upstream's masked result; in the trace what shaping would begin with. `approve` raises where it may not be sent.
+
+    Raises CallErrors.
+    """
     prepared = tool.arguments.prepare(arguments)
     trace.changes, trace.arguments = prepared.changes, prepared.values
     values = {wire_name(name, tool.schema.get("properties", {}).get(name)): v for name, v in prepared.values.items()}
+
+    trace.request = _shown(tool, values, hops)
+    await approve()
 
     async def told(done: float, total: float | None, message: str | None) -> None:
         if progress is not None:
@@ -80,7 +87,6 @@ async def _called(
     hops: int,
     progress: Progress | None,
 ) -> Message:
-    trace.request = _shown(tool, values, hops)
     signs = signer if tool.integration.mcp_transport != "stdio" else None
     asked = False  # whether a request left whose outcome isn't known
     deadline = asyncio.timeout(tool.deadline_s)

@@ -15,7 +15,7 @@ from tools.kinds.rest import SECRET_REFERENCE, split_headers
 from tools.models import EndpointConfig, Integration, UpstreamTools
 from tools.naming import RESERVED, tool_name
 from tools.published import Published, publish
-from tools.tool import META, Hints, Tool
+from tools.tool import Hints, Tool
 from tools.upstream import Retry
 
 OnChange = Literal["report", "block"]
@@ -83,6 +83,12 @@ class McpTool(Tool):
             hint("openWorldHint", True),
         )
 
+    @property
+    def is_surely_read_only(self) -> bool:
+        """An upstream that calls its tool read-only can't spare itself the question: only the operator can."""
+        own = self.endpoint.annotations if self.by_operator else None
+        return own is not None and own.readOnlyHint is True
+
     @cached_property
     def retry(self) -> Retry:
         """An attempt whose outcome is unknown is repeated where the hints say that this does no harm."""
@@ -113,8 +119,7 @@ class McpTool(Tool):
                     update={"description": self.endpoint.description.strip() or entry["description"]}
                 ),
                 returns=self.shaper.names,
-                needs_approval=f"{META}approval" in ours["_meta"]
-                and (ours["_meta"][f"{META}approval"] == "all" or self.writes),
+                needs_approval=self.needs_approval,
             )
         if not self.is_shaped and (output := output_schema_of(self.described)) is not None:
             entry["outputSchema"] = output
