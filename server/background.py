@@ -64,7 +64,7 @@ class Worker:
                 tasks.start_soon(self._keep)
         finally:
             with anyio.move_on_after(5, shield=True):
-                await self._abandon()
+                await self.abandon()
 
     async def look(self) -> None:
         """Stops what isn't ours any more, and begins what waits. Raises StorageUnavailable."""
@@ -92,6 +92,16 @@ class Worker:
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=grace_s)
 
+    async def abandon(self) -> None:
+        """Cuts off what still runs and leaves it to others at once."""
+        left = tuple(self._tasks.values())
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._try(self._release)
+
     # ------------------------------------------------------------------ in the background
 
     async def _follow(self) -> None:
@@ -110,15 +120,6 @@ class Worker:
             await step()
         except StorageUnavailable as e:
             log.warning("background calls wait for the registry", reason=e.message)
-
-    async def _abandon(self) -> None:
-        left = tuple(self._tasks.values())
-        if not left:
-            return
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        await self._try(self._release)
 
     async def _release(self) -> None:
         await self._queue.release(self._owner, self._now())

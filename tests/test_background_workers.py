@@ -1,0 +1,181 @@
+"""Workers of background calls: leases, takeovers after a crash, and what an operator does from the shell (rules F2, J14)."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from server.background import LEASE, Worker
+from tests.processes import run, running
+from tests.test_background import DONE, JSON, Gate, arrived, begins_nothing, ended, handle, keys, settings, write
+from tests.upstreams import Hostile, answer
+from tests.world import World, gateway
+from tools.background import News
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Hostile]:
+    async with Hostile() as server:
+        yield server
+
+
+@dataclass
+class Clock:
+    """Now, as far as the leases know."""
+
+    at: datetime
+
+    def now(self) -> datetime:
+        return self.at
+
+
+@asynccontextmanager
+async def worker(world: World, clock: Clock) -> AsyncGenerator[Worker, None]:
+    """A process of its own, as far as the registry knows; it looks and beats only when it is told to."""
+    app = world.app
+    made = Worker(app.background, app.gateway, app.catalogs, app.key_store, News(), app.history.call, now=clock.now)
+    try:
+        yield made
+    finally:
+        await made.abandon()
+
+
+@pytest.mark.parametrize(("hint", "said"), [(True, "rows"), (None, "It MAY have been carried out")])
+async def test_the_calls_of_a_dead_process_are_taken_over_when_its_lease_ends(
+    tmp_path: Path, upstream: Hostile, hint: bool | None, said: str
+) -> None:
+    gate, clock = Gate(), Clock(datetime.now(UTC))
+    upstream.script("/export", gate.step(200, b'{"late": true}'), answer(200, DONE, JSON))
+    async with gateway(tmp_path, **settings()) as world, worker(world, clock) as dead, worker(world, clock) as other:
+        await begins_nothing(world)
+        tool = await write(world, upstream, **({} if hint is None else {"annotations": {"idempotentHint": hint}}))
+        id = handle(await world.call(tool))
+        clock.at = datetime.now(UTC)
+        await dead.look()
+        await arrived(upstream)
+        await other.look()
+        assert len(upstream.received) == 1
+        clock.at += LEASE
+        await other.look()
+        outcome = await ended(world, id)
+        assert said in outcome.text
+        assert len(upstream.received) == (2 if hint else 1)
+        assert len(keys(upstream.received)) == 1
+        gate.open.set()  # the first process wasn't dead, only slow: its answer comes too late
+        await dead.drain(10)
+        assert (await ended(world, id)).text == outcome.text
+
+
+async def test_a_lease_that_is_renewed_is_nobody_elses(tmp_path: Path, upstream: Hostile) -> None:
+    gate, clock = Gate(), Clock(datetime.now(UTC))
+    upstream.script("/export", gate.step())
+    async with gateway(tmp_path, **settings()) as world, worker(world, clock) as mine, worker(world, clock) as other:
+        await begins_nothing(world)
+        tool = await write(world, upstream, annotations={"idempotentHint": True})
+        id = handle(await world.call(tool))
+        clock.at = datetime.now(UTC)
+        await mine.look()
+        await arrived(upstream)
+        for _ in range(3):
+            clock.at += LEASE - timedelta(seconds=1)
+            await mine.beat()
+            await other.look()
+        gate.open.set()
+        assert json.loads((await ended(world, id)).text) == json.loads(DONE)
+    assert len(upstream.received) == 1
+
+
+async def test_after_a_crash_a_write_is_not_repeated_against_a_changed_integration(
+    tmp_path: Path, upstream: Hostile
+) -> None:
+    gate, clock = Gate(), Clock(datetime.now(UTC))
+    upstream.script("/export", gate.step(), answer(200, DONE, JSON))
+    async with gateway(tmp_path, **settings()) as world, worker(world, clock) as dead, worker(world, clock) as other:
+        await begins_nothing(world)
+        tool = await write(world, upstream, annotations={"idempotentHint": True})
+        id = handle(await world.call(tool))
+        clock.at = datetime.now(UTC)
+        await dead.look()
+        await arrived(upstream)
+        changed = {"integration": "clinic", "display_name": "Clinic two"}
+        assert "Clinic two" in await world.call("update_integration", **changed)
+        clock.at += LEASE
+        await other.look()
+        assert "It MAY have been carried out" in (await ended(world, id)).text
+    assert len(upstream.received) == 1
+
+
+async def test_a_call_whose_process_was_killed_is_ended_by_another_with_the_same_key(
+    tmp_path: Path, upstream: Hostile
+) -> None:
+    gate = Gate()
+    upstream.script("/export", gate.step(), answer(200, DONE, JSON))
+    async with gateway(tmp_path, **settings()) as world:
+        tool = await write(world, upstream, annotations={"idempotentHint": True})
+    env = {
+        "INTEGRATIONS_MCP_ALLOW_PRIVATE_NETWORKS": "127.0.0.0/8",
+        "INTEGRATIONS_MCP_QUEUE_WAIT": "0",
+        "INTEGRATIONS_MCP_WORKSPACE": "acme",
+    }
+    with running(tmp_path, "stdio", env=env) as process:
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        process.write(_line("initialize", hello, 1) + _line("notifications/initialized", {}))
+        await anyio.to_thread.run_sync(process.json_line)
+        process.write(_line("tools/call", {"name": tool, "arguments": {}}, 2))
+        while (told := await anyio.to_thread.run_sync(process.json_line)).get("id") != 2:
+            pass  # that the list changed
+        id = handle(told["result"]["content"][0]["text"])
+        await arrived(upstream)
+        process.send(signal.SIGKILL)
+        await anyio.to_thread.run_sync(process.end)
+    async with gateway(tmp_path, **settings()) as world:
+        still = await world.app.toolbox.call(world.owner, "get_result", {"result_id": id})
+        assert still.text.startswith("Still running")
+        async with worker(world, Clock(datetime.now(UTC) + LEASE)) as next_one:
+            await next_one.look()
+            assert json.loads((await ended(world, id)).text) == json.loads(DONE)
+    assert len(upstream.received) == 2
+    assert len(keys(upstream.received)) == 1
+
+
+def _line(method: str, params: dict[str, Any], id: int | None = None) -> str:
+    message = {"jsonrpc": "2.0", "method": method, "params": params}
+    return json.dumps(message if id is None else {**message, "id": id}) + "\n"
+
+
+async def test_an_operator_lists_shows_and_cancels_calls(tmp_path: Path, upstream: Hostile) -> None:
+    async with gateway(tmp_path, **settings()) as world:
+        await begins_nothing(world)
+        tool = await write(world, upstream)
+        id = handle(await world.call(tool, report="secret-report"))
+
+    async def shell(*words: str) -> Any:
+        return await anyio.to_thread.run_sync(lambda: run(tmp_path, "calls", *words, "--workspace", "acme"))
+
+    listed, shown = await asyncio.gather(shell("list", "--json"), shell("show", id))
+    [row] = json.loads(listed.stdout)
+    assert (row["call_id"], row["tool"], row["caller"], row["state"]) == (id, tool, "local", "accepted")
+    assert "secret-report" not in listed.stdout + shown.stdout
+    assert f"call_id      {id}\n" in shown.stdout
+    cancelled = await shell("cancel", id)
+    assert (cancelled.returncode, cancelled.stderr) == (0, f"cancelled {id}; it had not begun\n")
+    again, absent, wrong = await asyncio.gather(
+        shell("cancel", id), shell("cancel", "c_nobody"), shell("list", "--state", "gone")
+    )
+    assert (again.returncode, again.stderr) == (1, f"{id} has ended already: cancelled\n")
+    assert (absent.returncode, wrong.returncode) == (1, 2)
+    assert "There is no background call c_nobody" in absent.stderr
+    async with gateway(tmp_path, **settings()) as world:
+        told = await world.call("get_result", result_id=id)
+    assert told == f"Call {id} of {tool} was cancelled before it began. Nothing was sent. [cancelled]"
+    assert upstream.received == []
