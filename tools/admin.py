@@ -270,7 +270,7 @@ class Admin:
         if patch:
             endpoint = patched(endpoint, patch)
         name = tool_name(integration.name, endpoint.name, self._rules.tool_name_max)
-        return preview(integration.name, endpoint, name, response, params, self._gateway.rules.result_budget)
+        return preview(integration, endpoint, name, response, params, self._gateway.rules.result_budget)
 
     async def health(self, caller: Caller) -> dict[str, Any]:
         """Every enabled integration that the caller sees, probed side by side."""

@@ -10,7 +10,8 @@ from tools.error_text import Situation, render
 from tools.errors import InvalidRequest, Issue, ShapingFailed
 from tools.gateway import new_call_id
 from tools.json_value import plain
-from tools.models import EndpointConfig
+from tools.kinds.fhir.bundles import shape_fhir
+from tools.models import EndpointConfig, Integration
 from tools.outcome import Block, Outcome, Trace
 from tools.parsing import parse
 from tools.shaping import ShapeSyntaxError, compile_shaper, shape
@@ -22,7 +23,7 @@ def patched(endpoint: EndpointConfig, patch: Mapping[str, Any]) -> EndpointConfi
 
 
 def preview(
-    integration: str, endpoint: EndpointConfig, tool: str, response: Any, params: Mapping[str, Any], budget: int
+    integration: Integration, endpoint: EndpointConfig, tool: str, response: Any, params: Mapping[str, Any], budget: int
 ) -> Outcome:
     """What a call would come to if the upstream answered `response`; `budget` as in GatewayRules.
 
@@ -34,9 +35,10 @@ def preview(
         raise InvalidRequest([Issue(("body", "endpoint", *f.field), f.message) for f in e.faults]) from None
     trace = Trace(raw=Raw("json", response, "application/json"), arguments=dict(params))
     try:
-        trace.shaped = shape(shaper, params, response)
+        shaped = shape_fhir if integration.protocol == "fhir" else shape
+        trace.shaped = shaped(shaper, params, response)
     except ShapingFailed as e:
-        text = render(e, Situation(tool, endpoint.name, integration, writes=False))
+        text = render(e, Situation(tool, endpoint.name, integration.name, writes=False))
         return Outcome(new_call_id(), tool, text, (Block("text", text),), 0.0, trace, e)
     text = trace.shaped.text
     limit = endpoint.max_result_length or budget
