@@ -115,6 +115,31 @@ async def test_after_a_crash_a_write_is_not_repeated_against_a_changed_integrati
     assert len(upstream.received) == 1
 
 
+async def test_a_call_that_needs_approval_is_sent_once_approved_and_never_again_after_a_crash(
+    tmp_path: Path, upstream: Hostile
+) -> None:
+    gate, clock = Gate(), Clock(datetime.now(UTC))
+    upstream.script("/export", gate.step(), answer(200, DONE, JSON))
+    async with gateway(tmp_path, **settings()) as world, worker(world, clock) as dead, worker(world, clock) as other:
+        await begins_nothing(world)
+        tool = await write(world, upstream, annotations={"idempotentHint": True}, approval_policy="writes")
+        first = handle(await world.call(tool))
+        clock.at = datetime.now(UTC)
+        await dead.look()
+        asked = await ended(world, first)
+        assert asked.text.startswith("Not sent: a person must approve this call first")
+        assert upstream.received == []
+        [waiting] = await world.app.approval_admin.list(world.owner)
+        await world.app.approval_admin.approve(world.owner, waiting.id)
+        second = handle(await world.call(tool))
+        await dead.look()
+        await arrived(upstream)
+        clock.at += LEASE
+        await other.look()
+        assert "It MAY have been carried out" in (await ended(world, second)).text
+    assert len(upstream.received) == 1
+
+
 async def test_a_call_whose_process_was_killed_is_ended_by_another_with_the_same_key(
     tmp_path: Path, upstream: Hostile
 ) -> None:

@@ -214,11 +214,11 @@ def may_begin(call: BackgroundCall, tool: Tool) -> bool:
     """Whether a claimed call may be sent: the first time always; again only where repeating does no harm.
 
     A process that began it and ended without a word may have sent it. A changed integration may be another server, which
-    doesn't know the key of the first attempt.
+    doesn't know the key of the first attempt. An approval is used up by the first (rules H5).
     """
     if call.attempts <= 1 or not tool.writes:
         return True
-    return tool.retry.idempotent and tool.integration.version == call.version
+    return tool.retry.idempotent and tool.integration.version == call.version and not tool.needs_approval
 
 
 def cut_off(call: BackgroundCall, tool: Tool, check: str | None) -> Outcome:
