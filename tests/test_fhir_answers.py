@@ -289,6 +289,20 @@ async def test_a_create_without_a_body_tells_what_was_made(world: World, upstrea
     assert asked(upstream) == ["/fhir/Patient"]
 
 
+async def test_an_update_without_a_body_tells_the_new_version(world: World, upstream: Hostile) -> None:
+    upstream.script("/fhir/Patient/1", fhir(200, None, ETag='W/"5"'))
+    await integration(world, upstream, UPDATE)
+    made = json.loads(await world.call("ehr_put", id="1", version_id="4", active=True))
+    assert made == {"resourceType": "Patient", "id": "1", "meta": {"versionId": "5"}}
+
+
+async def test_a_flood_of_included_resources_ends_at_the_size_limit(world: World, upstream: Hostile) -> None:
+    flood = bundle(patient("1"), *({"resourceType": "Group", "id": str(n), "name": "x" * 1000} for n in range(11_000)))
+    upstream.script("/fhir/Patient", fhir(200, flood))
+    await integration(world, upstream, search())
+    assert "[response_too_large]" in await world.call("ehr_find", _include="*")
+
+
 @pytest.mark.parametrize(
     ("tool", "status", "said"),
     [

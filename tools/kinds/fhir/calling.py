@@ -175,7 +175,13 @@ def _written(exchange: "_Exchange", requests: FhirRequests, answer: Answer, own:
     if requests.kind not in ("create", "update", "patch") or not (raw.kind == "empty" or is_outcome(raw.value)):
         return raw
     where = answer.headers.get("location", "") or answer.headers.get("content-location", "")
-    found = _LOCATION.search(exchange.masker.text(urlsplit(where).path))
+    if not where and requests.kind != "create":
+        where = exchange.url
+    try:
+        path = urlsplit(where).path
+    except ValueError:
+        return raw
+    found = _LOCATION.search(exchange.masker.text(path))
     if found is None:
         return raw
     tag = answer.headers.get("etag", "").removeprefix("W/").strip('"')

@@ -97,7 +97,7 @@ class FhirRequests:
             place, wire = self.rest.places.get(name, (self.rest.default_place, name))
             if place not in ("query", "body") or (name == self.open_params):
                 continue
-            if wire == "_count":
+            if wire == "_count" and name not in self.fixed:
                 _check_count(name, value, self.most)
             text = search_value(wire, value, self.types.get(name), as_written=name in self.fixed)
             if text is not None:
