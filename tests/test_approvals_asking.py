@@ -51,7 +51,7 @@ async def test_a_call_is_sent_only_if_the_user_agrees_to_this_request(
 
     async with rest_world(tmp_path) as shop:
 
-        async def answer(ctx: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
+        async def answer(context: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
             asked.append(params.message)
             assert shop.sent == []
             return types.ElicitResult(action=action, content=content)
@@ -76,7 +76,7 @@ async def test_a_call_is_sent_only_if_the_user_agrees_to_this_request(
 async def test_each_call_is_asked_for_and_a_read_is_not(tmp_path: Path, mode: Any) -> None:
     asked: list[str] = []
 
-    async def answer(ctx: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
+    async def answer(context: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
         asked.append(params.message)
         return types.ElicitResult(action="accept", content={"confirm": True})
 
@@ -116,7 +116,7 @@ async def test_what_was_changed_while_the_user_was_asked_is_not_sent(tmp_path: P
     async with rest_world(tmp_path) as shop:
         made = await shop.create(approval_policy="writes")
 
-        async def answer(ctx: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
+        async def answer(context: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
             asked.append(params.message)
             if len(asked) > 1:
                 return types.ElicitResult(action="decline")
@@ -187,7 +187,7 @@ async def test_an_answer_counts_for_its_own_question_and_once(tmp_path: Path) ->
 async def test_a_test_of_an_endpoint_asks_too(tmp_path: Path, mode: Any) -> None:
     asked: list[str] = []
 
-    async def answer(ctx: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
+    async def answer(context: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
         asked.append(params.message)
         return types.ElicitResult(action="accept", content={"confirm": len(asked) == 2})
 
@@ -204,7 +204,7 @@ async def test_a_test_of_an_endpoint_asks_too(tmp_path: Path, mode: Any) -> None
 
 @ERAS
 async def test_a_request_too_long_for_a_question_is_not_asked_there(tmp_path: Path, mode: Any) -> None:
-    async def answer(ctx: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
+    async def answer(context: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
         raise AssertionError("nobody approves what he can't see")
 
     schema = {"type": "object", "properties": {"note": {"type": "string"}}}
