@@ -93,7 +93,7 @@ def _import(
     shown = _run({**body, "apply": yes}, workspace, database, home)
     if as_json:
         print_json(shown.model_dump(mode="json"))
-        return
+        raise typer.Exit(1 if shown.problems else 0)
     _print(shown)
     if shown.applied or shown.change == "none" or shown.problems:
         raise typer.Exit(1 if shown.problems else 0)

@@ -114,9 +114,12 @@ def add_body(arguments: Arguments, body: Body, converter: SchemaConverter, form:
     if form == "fields" and properties and _is_record(schema):
         _add_fields(arguments, body, schema)
         return
-    if form == "names" and properties:
-        told = plain_text(f"{schema.get('description', '')} Fields: {', '.join(properties)}.", _MAX_NAMES)
-        schema = {"type": "object", "description": told}
+    if properties:  # hosts may see no more of it than this
+        schema["description"] = plain_text(
+            f"{schema.get('description', '')} Fields: {', '.join(properties)}.", _MAX_NAMES
+        )
+        if form == "names":
+            schema = {"type": "object", "description": schema["description"]}
     arguments.whole_body(schema, required=body.required)
 
 
