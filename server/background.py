@@ -106,14 +106,19 @@ class Worker:
 
     async def _follow(self) -> None:
         async for _ in self._queue.changes():
-            self._news.tell()
+            await self._try(self._tell)
             await self._try(self.look)
 
     async def _keep(self) -> None:
         while True:
             await anyio.sleep(self._lease.total_seconds() / 3)
             await self._try(self.beat)
+            await self._try(self._tell)
             await self._try(self.look)  # leases that ended are told by nobody
+
+    async def _tell(self) -> None:
+        if waited := self._news.expected():
+            self._news.tell(waited - await self._queue.still_open(waited))
 
     async def _try(self, step: Callable[[], Awaitable[None]]) -> None:
         try:

@@ -7,8 +7,7 @@ pure: what makes two calls one, when a call that was cut off may run again, and 
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
@@ -84,24 +83,30 @@ class CallQueue(Protocol):
 
 
 class News:
-    """Tells those who wait for a call that some call changed."""
+    """Who waits for the end of which call in this process, so that one look at the registry is enough for all of them."""
 
     def __init__(self) -> None:
-        self._waiting: set[anyio.Event] = set()
+        self._waiting: dict[str, set[anyio.Event]] = {}
 
-    def tell(self) -> None:
-        waiting, self._waiting = self._waiting, set()
-        for event in waiting:
-            event.set()
-
-    def next(self) -> anyio.Event:
-        """Set at the next news; taken before looking, so that none is missed."""
+    def expect(self, id: str) -> anyio.Event:
+        """Set when the call has ended; taken before looking, so that no end is missed."""
         event = anyio.Event()
-        self._waiting.add(event)
+        self._waiting.setdefault(id, set()).add(event)
         return event
 
-    def forget(self, event: anyio.Event) -> None:
-        self._waiting.discard(event)
+    def forget(self, id: str, event: anyio.Event) -> None:
+        waiting = self._waiting.get(id, set())
+        waiting.discard(event)
+        if not waiting:
+            self._waiting.pop(id, None)
+
+    def expected(self) -> set[str]:
+        return set(self._waiting)
+
+    def tell(self, ids: Iterable[str]) -> None:
+        for id in ids:
+            for event in self._waiting.get(id, ()):
+                event.set()
 
 
 class Background:
@@ -154,24 +159,18 @@ class Background:
         """As it is at its end, or when the wait is over."""
         if not call.is_open or self._wait_s <= 0:
             return call
-        with anyio.move_on_after(self._wait_s):
-            while call.is_open:
-                async with self._next_news() as told:
-                    found = await self._queue.get(call.caller.workspace, call.caller.id, call.id, self._now())
-                    if found is None:
-                        break
-                    call = found
-                    if call.is_open:
-                        await told.wait()
-        return call
-
-    @asynccontextmanager
-    async def _next_news(self) -> AsyncGenerator[anyio.Event, None]:
-        told = self._news.next()
+        event = self._news.expect(call.id)
         try:
-            yield told
+            with anyio.move_on_after(self._wait_s):
+                call = await self._now_of(call)
+                if call.is_open:
+                    await event.wait()
         finally:
-            self._news.forget(told)
+            self._news.forget(call.id, event)
+        return await self._now_of(call) if call.is_open else call
+
+    async def _now_of(self, call: BackgroundCall) -> BackgroundCall:
+        return await self._queue.get(call.caller.workspace, call.caller.id, call.id, self._now()) or call
 
 
 def accepted(

@@ -5,7 +5,7 @@ Arguments and results are sealed, because they are patients' data. What tells ot
 
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Set
 from datetime import datetime
 from typing import Any
 
@@ -94,6 +94,12 @@ class SqlCallQueue:
     async def held(self, owner: str) -> set[str]:
         """What `owner` still runs: not what was cancelled or taken over."""
         query = select(rows.c.id).where(rows.c.owner == owner, rows.c.state == "running")
+        async with self._database.read() as connection:
+            return set((await connection.execute(query)).scalars())
+
+    async def still_open(self, ids: Set[str]) -> set[str]:
+        """Those of `ids` that haven't ended, whoever runs them."""
+        query = select(rows.c.id).where(rows.c.id.in_(sorted(ids)), rows.c.state.in_(OPEN))
         async with self._database.read() as connection:
             return set((await connection.execute(query)).scalars())
 
