@@ -4,6 +4,7 @@
 """
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from tools.descriptions import estimate_tokens
@@ -67,7 +68,8 @@ def read_capability(statement: Any, base_url: str) -> Source:
             left.append(LeftOut(found.name, f"{', '.join(others)}: not a tool"))
     software = statement.get("software")
     title = software.get("name") if is_object(software) else None
-    return Source(str(title or "FHIR server")[:200], base_url, None, tuple(candidates), tuple(left))
+    source = Source(str(title or "FHIR server")[:200], base_url, None, tuple(candidates), tuple(left), protocol="fhir")
+    return replace(source, default=default_choice(source))
 
 
 def default_choice(source: Source) -> Choice:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from tools.models import AuthConfig, EndpointConfig
+from tools.models import AuthConfig, EndpointConfig, Protocol
 
 MAX_BYTES = 50 * 1024 * 1024
 """Of one document."""
@@ -45,6 +45,9 @@ class Source:
     candidates: tuple[Candidate, ...]
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[str, ...] = ()
+    protocol: Protocol = "rest"
+    default: "Choice | None" = None
+    """What a new integration takes where nothing is chosen; None is everything."""
 
 
 class SourceFault(ValueError):

@@ -113,6 +113,7 @@ class Importer:
         body = {
             "name": name,
             "display_name": request.display_name or source.title[:256],
+            "protocol": source.protocol,
             "base_url": source.base_url,
             "endpoints": [e.model_dump(mode="json") for e in plan.endpoints],
             "enabled": request.enabled,
@@ -164,6 +165,8 @@ class Importer:
 
     def _plan(self, source: Source, request: ImportRequest, stored: Integration | None, name: str) -> Plan:
         choice = Choice(request.tags, request.paths, request.methods, request.operations, request.names)
+        if choice.is_everything and stored is None and source.default is not None:
+            choice = source.default
         single = request.curl is not None
         if single and stored is not None:
             source = _at(source, stored.base_url)
