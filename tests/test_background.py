@@ -14,7 +14,7 @@ import pytest
 
 from server.auth import caller_of
 from tests.upstreams import Hostile, Received, Step, answer, silence
-from tests.world import World, gateway
+from tests.world import World, gateway, http, served
 from tools.callers import Caller
 from tools.gateway import CallContext
 from tools.outcome import Outcome
@@ -372,3 +372,45 @@ async def test_a_running_call_may_end_while_the_gateway_is_stopped(
     async with gateway(tmp_path, **settings()) as world:
         assert json.loads((await ended(world, id)).text) == json.loads(DONE)
     assert len(upstream.received) == 1
+
+
+# -- over the wire
+
+
+async def test_the_wire_gives_handle_and_answer_as_any_tools_result(
+    tmp_path: Path, upstream: Hostile, gate: Gate
+) -> None:
+    async with gateway(tmp_path, **settings()) as world, served(world) as url, http(url, await world.key()) as client:
+        tool = await write(world, upstream)
+
+        async def called(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+            meta = {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+                "io.modelcontextprotocol/clientCapabilities": {},
+            }
+            params = {"name": name, "arguments": arguments, "_meta": meta}
+            headers = {
+                "accept": "application/json, text/event-stream",
+                "mcp-protocol-version": "2026-07-28",
+                "mcp-method": "tools/call",
+                "mcp-name": name,
+            }
+            body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+            return (await client.post("/mcp", json=body, headers=headers)).json()["result"]
+
+        first = await called(tool, {"report": "r1"})
+        id = handle(first["content"][0]["text"])
+        assert (first["isError"], first["_meta"]["dev.integrations-mcp/call"]["call_id"]) == (False, id)
+        await arrived(upstream)
+        gate.open.set()
+        with anyio.fail_after(10):
+            async for _ in world.app.background.changes():
+                row = await world.app.background.find("acme", id)
+                if row is not None and not row.is_open:
+                    break
+        done = await called("get_result", {"result_id": id})
+    assert json.loads(done["content"][0]["text"]) == json.loads(DONE)
+    assert (done["resultType"], done["isError"]) == ("complete", False)
+    call = done["_meta"]["dev.integrations-mcp/call"]
+    assert (call["call_id"], call["http_status"], call["attempts"]) == (id, 200, 1)
