@@ -105,6 +105,7 @@ class FhirCalls:
             notes += _ignored(requests, sent, page, fixed)
         seen, url = {answer.url, exchange.url}, exchange.url
         wanted, shown = requests.wanted(sent), len(page.matches)
+        attempts = len(call.trace.attempts)
         while page.next is not None:
             following = followed(page.next, url, base, rebase=requests.rebase)
             if following is None or not _holds(following, fixed):
@@ -132,7 +133,7 @@ class FhirCalls:
             seen.add(following)
             url, following, page = following, None, read_page(more.value)
             shown += len(page.matches)
-            if call.progress is not None:
+            if call.progress is not None and shown > attempts:  # progress only grows, and attempts were told before
                 total = None if page.total is None else float(max(page.total, shown))
                 await call.progress(float(shown), f"page {len(pages)}: {shown} found", total)
         whole = joined(pages)
