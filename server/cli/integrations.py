@@ -156,6 +156,7 @@ def update_command(
 def delete_command(
     name: Name,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    if_match: Annotated[int | None, typer.Option(min=1, help="Only if this is still its version.")] = None,
     workspace: Workspace = None,
     database: Database = None,
     home: Home = None,
@@ -168,7 +169,7 @@ def delete_command(
         typer.confirm(f"Delete {name}, its tools and its secrets?", abort=True, err=True)
 
     async def run(admin: "Admin", caller: "Caller") -> "Integration":
-        return await admin.delete(caller, name)
+        return await admin.delete(caller, name, if_match)
 
     gone = _with_admin(run, workspace, database, home)
     if as_json:

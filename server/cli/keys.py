@@ -76,14 +76,19 @@ def list_keys(
 
 
 @app.command("revoke")
-def revoke(key_id: str, workspace: Workspace = None, database: Database = None, home: Home = None) -> None:
+def revoke(
+    key_id: str, workspace: Workspace = None, database: Database = None, home: Home = None, as_json: AsJson = False
+) -> None:
     """End a key: at once here, within a second in running servers."""
 
     async def run(admin: "KeyAdmin", caller: "Caller") -> None:
         await admin.revoke(caller, key_id)
 
     _with_keys(run, workspace, database, home)
-    typer.echo(f"revoked {key_id}", err=True)
+    if as_json:
+        print_json({"revoked": key_id})
+    else:
+        typer.echo(f"revoked {key_id}", err=True)
 
 
 @app.command("rotate")

@@ -1,6 +1,6 @@
 """secrets set|list|rm|rekey|move: values come from standard input and are never printed."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,7 @@ def set_secret(
     ] = None,
     database: Database = None,
     home: Home = None,
+    as_json: AsJson = False,
 ) -> None:
     """Store a secret; the value is read from standard input.
 
@@ -36,12 +37,15 @@ def set_secret(
     settings = settings_of(home, database, workspace)
     value = read_stdin_secret()
 
-    async def run() -> None:
+    async def run() -> "SecretRecord":
         async with open_app(settings) as running:
-            await running.secret_admin.put_at(local_caller(settings.workspace), path, value, origin or [])
+            return await running.secret_admin.put_at(local_caller(settings.workspace), path, value, origin or [])
 
-    in_loop(run)
-    typer.echo(f"stored {path}", err=True)
+    stored = in_loop(run)
+    if as_json:
+        print_json(_shown(stored))
+    else:
+        typer.echo(f"stored {path}", err=True)
 
 
 @app.command("list")
@@ -58,7 +62,7 @@ def list_secrets(
         async with open_app(settings) as running:
             return (await running.secret_admin.page(local_caller(settings.workspace), _MOST, 0))[0]
 
-    rows = [{"path": r.path, "origins": list(r.origins), "updated_at": r.updated_at.isoformat()} for r in in_loop(run)]
+    rows = [_shown(record) for record in in_loop(run)]
     if as_json:
         print_json(rows)
         return
@@ -68,7 +72,9 @@ def list_secrets(
 
 
 @app.command("rm")
-def remove_secret(path: PATH, workspace: Workspace = None, database: Database = None, home: Home = None) -> None:
+def remove_secret(
+    path: PATH, workspace: Workspace = None, database: Database = None, home: Home = None, as_json: AsJson = False
+) -> None:
     """Remove a stored secret. Integrations that name it fail from then on."""
     from server.app import open_app
     from tools.callers import local_caller
@@ -80,6 +86,9 @@ def remove_secret(path: PATH, workspace: Workspace = None, database: Database = 
             return await running.secret_admin.delete_at(local_caller(settings.workspace), path)
 
     users = in_loop(run)
+    if as_json:
+        print_json({"removed": path, "still_named_by": users})
+        return
     typer.echo(f"removed {path}" + (f"; {users} integration(s) still name it" if users else ""), err=True)
 
 
@@ -143,3 +152,7 @@ def move(
     for path in sorted(moved.missing):
         typer.echo(f"warning: nothing is stored under {path}, which an integration names", err=True)
     typer.echo(f"now set INTEGRATIONS_MCP_SECRET_STORE={to} and start the servers", err=True)
+
+
+def _shown(record: "SecretRecord") -> dict[str, Any]:
+    return {"path": record.path, "origins": list(record.origins), "updated_at": record.updated_at.isoformat()}
