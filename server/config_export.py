@@ -10,7 +10,6 @@ from server.config_file import SCALARS
 from tools.models import READ_ONLY_FIELDS, Integration, IntegrationResponse
 from tools.secrets import MASK
 
-
 _ODD_BREAKS = "\r\x85\u2028\u2029\ufeff"
 """YAML takes these for line breaks (or a mark at the beginning): only double quotes keep them."""
 

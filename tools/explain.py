@@ -95,7 +95,7 @@ def explain(outcome: Outcome, masker: Masker) -> dict[str, Any]:
 
 
 def _shown_header(name: str, value: str, masker: Masker) -> str:
-    from tools.bindings import is_secret_header
+    from tools.masking import is_secret_header
 
     if is_secret_header(name) and name.lower() != "idempotency-key":
         return MASK

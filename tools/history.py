@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from tools.bindings import is_secret_header
 from tools.callers import Caller
 from tools.json_values import is_array, is_object
+from tools.masking import is_secret_header
 from tools.outcome import Outcome
 from tools.secrets import MASK
 

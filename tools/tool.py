@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 
 from tools.arguments import Arguments, compile_arguments
-from tools.bindings import is_secret_header
 from tools.callers import Caller
 from tools.credentials import Credential
 from tools.credentials.authorization import masks_of
@@ -16,7 +15,7 @@ from tools.credentials.types import TYPES, CredentialParts
 from tools.descriptions import description_of, title_of
 from tools.kinds.paths import parse_path
 from tools.kinds.rest import SECRET_REFERENCE, RestPlan, compile_rest
-from tools.masking import Masker
+from tools.masking import Masker, is_secret_header
 from tools.models import ApprovalPolicy, AuthConfig, EndpointConfig, Integration
 from tools.naming import tool_name
 from tools.published import Published, publish

@@ -6,12 +6,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 from tools.arguments import Arguments, compile_arguments
-from tools.bindings import is_secret_header
 from tools.credentials.authorization import masks_of
 from tools.credentials.parts import CredentialParts
 from tools.descriptions import description_of
 from tools.kinds.mcp.described import annotations_of, input_schema_of, output_schema_of, schema_fault
 from tools.kinds.rest import SECRET_REFERENCE, split_headers
+from tools.masking import is_secret_header
 from tools.models import EndpointConfig, Integration, UpstreamTools
 from tools.naming import RESERVED, tool_name
 from tools.published import Published, publish
