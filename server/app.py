@@ -16,9 +16,9 @@ from server.auth import Keys
 from server.background import Worker
 from server.calls import HistoryRules, WrittenBehind
 from server.config_watch import config_watch
+from server.keyring import Keyring
 from server.launching import Launcher
 from server.mcp_app import make_server
-from server.secret_stores.keyring import Keyring
 from server.secret_stores.opening import open_keyring, open_secret_store
 from server.settings import Settings
 from server.store.approvals import SqlApprovals

@@ -14,7 +14,7 @@ from server.app import App, open_app
 from server.config_file import ConfigError
 from server.host_files import HOST_FILES
 from server.host_merge import HostFileError, entry_in
-from server.secret_stores.keyring import KEY_FILE
+from server.keyring import KEY_FILE
 from server.settings import Settings
 from tools.callers import local_caller
 from tools.errors import GatewayError

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from server.secret_stores.keyring import Keyring, given
+from server.keyring import Keyring, given
 from server.store.approvals import SqlApprovals
 from server.store.database import Database, open_database
 from tools.approvals import MOST_WAITING, Approval

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from server.secret_stores.keyring import Keyring, kept_in
+from server.keyring import Keyring, kept_in
 from server.secret_stores.rekeying import reseal
 from server.store.background import SqlCallQueue
 from server.store.database import Database, open_database

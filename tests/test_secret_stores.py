@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from server.secret_stores import keyring
+from server import keyring
+from server.keyring import Keyring
 from server.secret_stores.environment import VERSION, EnvironmentSecretStore, path_of, variable_of
-from server.secret_stores.keyring import Keyring
 from server.secret_stores.local import LocalSecretStore
 from server.store.database import Database, open_database
 from server.store.tables import secret_values
@@ -159,7 +159,7 @@ def test_the_key_file_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
 
 def test_processes_that_start_at_once_share_one_key(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; from server.secret_stores import keyring\n"
+        "import sys, pathlib; from server import keyring\n"
         "sys.stdin.readline(); print(keyring.kept_in(pathlib.Path(sys.argv[1])).key_id)"
     )
     started = [

@@ -98,7 +98,7 @@ def rekey(database: Database = None, home: Home = None) -> None:
 
     The key file is replaced; where INTEGRATIONS_MCP_SECRET_KEY gives the key, the new one is read from standard input.
     """
-    from server.secret_stores.keyring import given
+    from server.keyring import given
     from server.secret_stores.opening import open_keyring
     from server.secret_stores.rekeying import rekey_file, reseal
     from server.store.database import open_database

@@ -91,7 +91,10 @@ async def running_demo(
     """The clinic and a gateway that may reach loopback, with the integration `clinic` written for this run's port."""
     network = NetworkPolicy(allow_private=(ip_network("127.0.0.0/8"),), own_listeners=listeners)
     with demo_settings(settings) as own:
-        async with running_clinic() as clinic, open_app(own, listeners=listeners, network=network, background=True) as app:
+        async with (
+            running_clinic() as clinic,
+            open_app(own, listeners=listeners, network=network, background=True) as app,
+        ):
             await write_demo(app, clinic.base_url)
             yield app, clinic
 

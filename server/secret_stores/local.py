@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import delete, func, insert, or_, select
 
-from server.secret_stores.keyring import Keyring
+from server.keyring import Keyring
 from server.store.database import Database
 from server.store.tables import secret_values
 from tools.errors import SecretNotFound, SecretStoreUnavailable

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from server.secret_stores import keyring
+from server import keyring
 from server.secret_stores.local import LocalSecretStore
 from server.settings import Settings
 from server.store.database import Database

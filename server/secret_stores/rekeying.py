@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from server.secret_stores.keyring import KEY_FILE, OLD_KEY_FILE, Keyring, kept_in, old_kept_in
+from server.keyring import KEY_FILE, OLD_KEY_FILE, Keyring, kept_in, old_kept_in
 from server.secret_stores.local import opened, sealed
 from server.store import background
 from server.store.database import Database

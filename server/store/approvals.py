@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Row, delete, func, select, update
 
-from server.secret_stores.keyring import Keyring
+from server.keyring import Keyring
 from server.store.database import Database
 from server.store.tables import approvals as rows
 from server.store.workspaces import key_of

@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import delete, insert, select
 
-from server.secret_stores.keyring import Keyring
+from server.keyring import Keyring
 from server.store.database import Database
 from server.store.tables import kept_results
 from tools.results import KeptResult

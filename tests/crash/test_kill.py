@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from server.secret_stores import keyring
+from server import keyring
 from server.secret_stores.local import LocalSecretStore
 from server.store.database import open_database
 from server.store.registry import SqlRegistry
