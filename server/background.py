@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import anyio
-import structlog
 
 from server.auth import caller_of
 from server.store.background import SqlCallQueue
+from server.telemetry import Log
 from server.wire import call_result
 from tools.background import BackgroundCall, News, cut_off, may_begin
 from tools.callers import Caller
@@ -29,7 +29,7 @@ MOST = 32
 """Calls that one process runs at once."""
 _RETRY_S = 2.0
 _T = TypeVar("_T")
-log = structlog.get_logger("integrations_mcp")
+log = Log("integrations_mcp")
 
 
 class Worker:

@@ -61,3 +61,28 @@ async def test_a_client_made_by_openapi_python_client_walks_through_every_operat
         key = await rest.world.key()
         done = await asyncio.to_thread(run, tmp_path, python, "walk.py", rest.url, key, rest.upstream)
     assert (done.returncode, done.stdout.strip()) == (0, "walked"), done.stderr
+
+
+async def test_a_client_typed_by_openapi_typescript_passes_tsc_and_walks_through_every_operation(
+    tmp_path: Path,
+) -> None:
+    npm, node = shutil.which("npm"), shutil.which("node")
+    if npm is None or node is None:
+        cannot("npm or node is not installed")
+    tools = installed("openapi-typescript", SOURCES / "package-lock.json", [npm, "ci", "--ignore-scripts"])
+    modules = tools / "node_modules"
+    (tmp_path / "node_modules").symlink_to(modules)
+    for name in ("package.json", "walk.ts"):
+        shutil.copy2(SOURCES / name, tmp_path)
+    for words in (
+        [node, modules / "openapi-typescript" / "bin" / "cli.js", CONTRACT, "-o", "contract.ts"],
+        [node, modules / "typescript" / "bin" / "tsc", "--strict", "--target", "es2022", "--module", "nodenext",
+         "--lib", "es2023,dom,dom.iterable", "walk.ts"],
+    ):  # fmt: skip
+        made = await asyncio.to_thread(run, tmp_path, *words)
+        assert made.returncode == 0, made.stdout + made.stderr
+    (tmp_path / "home").mkdir()
+    async with rest_world(tmp_path / "home") as rest:
+        key = await rest.world.key()
+        done = await asyncio.to_thread(run, tmp_path, node, "walk.js", rest.url, key, rest.upstream)
+    assert (done.returncode, done.stdout.strip()) == (0, "walked"), done.stderr
