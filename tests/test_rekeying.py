@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from server import keyring, rekeying
+from server import keyring
 from server.keyring import KEY_FILE, OLD_KEY_FILE, given, kept_in, old_kept_in
+from server.secret_stores import rekeying
 from server.secret_stores.local import LocalSecretStore
 from server.secret_stores.moving import Moving
 from server.secret_stores.rekeying import rekey_file, reseal
