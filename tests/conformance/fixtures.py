@@ -8,6 +8,7 @@ import base64
 import struct
 import wave
 import zlib
+from collections.abc import Awaitable, Callable
 from io import BytesIO
 from typing import Any
 
@@ -67,8 +68,42 @@ CONTENT: dict[str, dict[str, Any]] = {
 }
 
 
-def upstream() -> Starlette:
-    """The far end of all fixture tools."""
+MIXED: list[dict[str, Any]] = [
+    {"type": "text", "text": "Multiple content types test:"},
+    {"type": "image", "data": base64.b64encode(png()).decode(), "mimeType": "image/png"},
+    {
+        "type": "resource",
+        "resource": {"uri": "test://mixed-content-resource", "mimeType": "application/json", "text": '{"test":"data"}'},
+    },
+]
+"""What `test_multiple_content_types` answers: several blocks, so its upstream is an MCP server."""
+
+
+async def mcp_upstream(request: Request) -> Response:
+    """An MCP server of one tool, `content_types`; each answer is one JSON message."""
+    message = await request.json()
+    match message["method"]:
+        case "initialize":
+            result: dict[str, Any] = {
+                "protocolVersion": "2025-11-25",
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "fixture", "version": "1"},
+            }
+        case "tools/list":
+            schema = {"type": "object", "properties": {}}
+            result = {"tools": [{"name": "content_types", "description": "Several blocks.", "inputSchema": schema}]}
+        case "tools/call":
+            result = {"content": MIXED, "isError": False}
+        case _:
+            if "id" not in message:
+                return Response(status_code=202)
+            error = {"code": -32601, "message": "Method not found"}
+            return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "error": error})
+    return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "result": result})
+
+
+def upstream(change_tools: Callable[[], Awaitable[None]]) -> Starlette:
+    """The far end of all fixture tools; `change_tools` is called by the one that changes the list while it runs."""
     asked = 0
 
     async def slow(request: Request) -> Response:
@@ -90,6 +125,10 @@ def upstream() -> Starlette:
     async def schema(request: Request) -> Response:
         return PlainTextResponse("ok")
 
+    async def trigger(request: Request) -> Response:
+        await change_tools()
+        return PlainTextResponse("changed")
+
     return Starlette(
         routes=[
             fixed("/simple_text", TEXT.encode(), "text/plain"),
@@ -99,6 +138,8 @@ def upstream() -> Starlette:
             Route("/error_handling", failing),
             Route("/tool_with_progress", slow),
             Route("/2020_12_tool", schema, methods=["POST"]),
+            Route("/trigger_tool_change", trigger),
+            Route("/mcp", mcp_upstream, methods=["POST"]),
         ]
     )
 
@@ -129,8 +170,15 @@ SCHEMA_2020_12: dict[str, Any] = {
 
 
 def integrations(base_url: str) -> list[dict[str, Any]]:
-    """The two integrations as a REST body would have them."""
-    names = ("simple_text", "image_content", "audio_content", "embedded_resource", "error_handling")
+    """The integrations as a REST body would have them."""
+    names = (
+        "simple_text",
+        "image_content",
+        "audio_content",
+        "embedded_resource",
+        "error_handling",
+        "trigger_tool_change",
+    )
     get: list[dict[str, Any]] = [
         {"name": n, "description": f"Fixture {n}.", "method": "GET", "path": f"/{n}"} for n in names
     ]
@@ -151,4 +199,11 @@ def integrations(base_url: str) -> list[dict[str, Any]]:
     return [
         {"name": "test", "display_name": "Test", "base_url": base_url, "endpoints": [*get, progress]},
         {"name": "json", "display_name": "JSON", "base_url": base_url, "endpoints": [schema]},
+        {
+            "name": "test_multiple",
+            "display_name": "Test",
+            "protocol": "mcp",
+            "mcp_transport": "http",
+            "mcp_url": f"{base_url}/mcp",
+        },
     ]

@@ -1,7 +1,7 @@
 """The official MCP conformance suite against the gateway, at both revisions; and by content, what its ticks don't look at."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from mcp.client.streamable_http import streamable_http_client
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.serving import Serving, config_of
-from tests.conformance.fixtures import BUSY_ANSWERS, CONTENT, ERROR, integrations, upstream
+from tests.conformance.fixtures import BUSY_ANSWERS, CONTENT, ERROR, MIXED, integrations, upstream
 from tests.nodetools import node_env
 from tests.world import gateway, listening
+from tools.parsing import parse_update
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -38,7 +39,14 @@ class WithKey:
 @asynccontextmanager
 async def fixture_gateway(home: Path) -> AsyncGenerator[str, None]:
     """The URL of /mcp of a gateway that shows the suite's fixture tools to everybody."""
-    async with listening(upstream()) as base, gateway(home) as world:
+    async with AsyncExitStack() as holding, gateway(home) as world:
+
+        async def change_tools() -> None:
+            json_one = await world.app.registry.get("acme", "json")
+            changed = {"display_name": f"JSON {json_one.version}"}
+            await world.app.admin.update(world.owner, "json", parse_update(changed, "json"))
+
+        base = await holding.enter_async_context(listening(upstream(change_tools)))
         for body in integrations(base):
             await world.create(body)
         serving = Serving(world.app.settings, app=world.app)
@@ -81,6 +89,8 @@ async def test_the_fixture_tools_answer_with_their_content(tmp_path: Path, mode:
             if name == "test_tool_with_progress":
                 assert told == [float(n + 1) for n in range(BUSY_ANSWERS + 1)]
             told.clear()
+        mixed: Any = await client.call_tool("test_multiple_content_types", {})
+        assert [b.model_dump(mode="json", by_alias=True, exclude_none=True) for b in mixed.content] == MIXED
         failed: Any = await client.call_tool("test_error_handling", {})
     assert failed.is_error
     assert len(failed.content) == 1
