@@ -10,7 +10,7 @@ import orjson
 
 from tools.admin import Admin
 from tools.callers import Caller
-from tools.errors import Forbidden, InvalidRequest, Issue, NotFound
+from tools.errors import CallError, Forbidden, InvalidRequest, Issue, NotFound
 from tools.importers.frame import MAX_BYTES, Choice, Source, SourceFault
 from tools.importers.plan import Plan, plan_import
 from tools.importers.requests import ImportAnswer, ImportedEndpoint, ImportRequest, NotImported
@@ -63,7 +63,7 @@ class Importer:
         self._admin, self._upstream, self._limit, self._read = admin, upstream, tool_name_max, read
 
     async def run(self, caller: Caller, request: ImportRequest) -> ImportAnswer:
-        """A preview, or the import. Raises InvalidRequest, Forbidden, what the fetch of `url` raises, and what a write raises."""
+        """A preview, or the import. Raises InvalidRequest (also where `url` can't be fetched), Forbidden, and what a write raises."""
         if not (caller.may("Integration.create") or caller.may("Integration.update")):
             raise Forbidden("an import needs the permission Integration.create or Integration.update")
         try:
@@ -99,7 +99,10 @@ class Importer:
 
     async def _fetch(self, caller: Caller, url: str) -> bytes:
         asked = Request("GET", url, (("Accept", "application/json, application/yaml, */*;q=0.5"),))
-        answer = await self._upstream.send(asked, pool=caller.workspace, limits=Limits(_FETCH_S, MAX_BYTES))
+        try:
+            answer = await self._upstream.send(asked, pool=caller.workspace, limits=Limits(_FETCH_S, MAX_BYTES))
+        except CallError as e:
+            raise SourceFault(f"the document can't be fetched: {e.message}") from None
         if answer.status != 200:
             raise SourceFault(f"the document's server answered {answer.status}")
         return answer.body
