@@ -1,5 +1,6 @@
 """The auth X-ray and discovery pins: what test-connection and `auth explain` tell, and that it holds no secret (rules A6, B6, C6)."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from upstreams import Hostile, Step, answer
+from upstreams import Hostile, Received, Step, answer
 
 from tests.test_signing_keys import PEM, PUBLIC
 from tests.world import World, gateway, http, served
@@ -142,14 +143,19 @@ async def test_no_auth_is_said_plainly(world: World, server: Hostile) -> None:
     assert await explained(world) == {"integration": "crm", "ok": True, "type": "none"}
 
 
-LATE = format_datetime(datetime.now(UTC) + timedelta(seconds=400), usegmt=True)
+async def clock_ahead(request: Received, writer: asyncio.StreamWriter) -> bool:
+    """A refusal by a server whose clock is 400 s ahead of ours when it answers."""
+    late = format_datetime(datetime.now(UTC) + timedelta(seconds=400), usegmt=True)
+    return await refusal("invalid_grant", "not yet valid", Date=late)(request, writer)
+
+
 FAILURES: list[tuple[str, Step, str]] = [
     ("invalid_client", refusal("invalid_client", status=401), "check client_id"),
     ("invalid_scope", refusal("invalid_scope"), "scopes"),
     ("algorithm", refusal("invalid_client", "alg not supported"), "assertion_algorithm"),
     ("audience", refusal("invalid_grant", "aud mismatch"), "assertion_audience"),
     ("kid", refusal("invalid_client", "no matching key in jwks"), "register our public key"),
-    ("clock", refusal("invalid_grant", "not yet valid", Date=LATE), "clock"),
+    ("clock", clock_ahead, "clock"),
     ("expired", refusal("invalid_grant", "expired authorization code"), "token_lifetime_seconds"),
     ("404", answer(404, b"nothing"), "check token_url"),
     (
