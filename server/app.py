@@ -45,9 +45,10 @@ from tools.checks import CheckRules
 from tools.credentials.parts import CredentialParts
 from tools.credentials.reader import SecretReader
 from tools.credentials.token_cache import TokenCache
+from tools.endings import new_id
 from tools.engine import HttpEngine
 from tools.errors import StorageUnavailable
-from tools.gateway import Gateway, GatewayRules, new_id
+from tools.gateway import Gateway, GatewayRules
 from tools.health import HealthProbe
 from tools.importers.importing import Importer
 from tools.key_admin import KeyAdmin

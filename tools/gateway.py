@@ -5,17 +5,13 @@
 Every door (tools/call, REST test, CLI, admin tools) enters here, so that authorization, limits and masking are the same for all.
 """
 
-import asyncio
-import itertools
 import json
-import os
-import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from tools.answers import Raw, read_raw, status_error
 from tools.approvals import Confirm, Gate, QuestionAsked
@@ -25,6 +21,18 @@ from tools.callers import Caller
 from tools.catalog import Catalog, Catalogs
 from tools.credentials.reader import SecretReader
 from tools.cutting import divide, fit, narrowing_names
+from tools.endings import (
+    Progress,
+    Reports,
+    binary,
+    elapsed_ms,
+    new_call_id,
+    new_id,
+    notes,
+    passed_on,
+    refused,
+    with_notes,
+)
 from tools.error_text import Situation, render
 from tools.errors import (
     ApprovalDenied,
@@ -51,17 +59,9 @@ from tools.results import KEPT_FOR, KeptResult, ResultStore
 from tools.shaping import Shaped
 from tools.signing import CallSigner
 from tools.tool import Tool
-from tools.upstream import Attempt, Limits, Upstream, retry_after_s
+from tools.upstream import Limits, Upstream, retry_after_s
 
-_PROCESS = f"c_{os.urandom(6).hex()}"
-_NUMBERS = itertools.count(1)
 MAX_HOPS = 3
-
-
-class Progress(Protocol):
-    """Told how far a call is, what it does, and how far it will go, while it runs."""
-
-    async def __call__(self, done: float, message: str, total: float | None = None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,20 +210,20 @@ class Gateway:
                     await self._approve(caller, tool, context, trace)
 
                 hops, told = context.hops + 1, context.progress
-                passed_on = await call_mcp(
+                answered = await call_mcp(
                     self._mcp, tool, arguments, signer, trace, hops=hops, progress=told, approve=approve
                 )
-                if not self._is_ours_to_shape(tool, passed_on):
-                    return _passed_on(call_id, tool, passed_on, trace, started)
+                if not self._is_ours_to_shape(tool, answered):
+                    return passed_on(call_id, tool, answered, trace, started)
                 raw, masker = trace.raw or Raw("empty", None), tool.masker(signer.masks)
             elif isinstance(tool, FhirTool):
                 raw, masker = await self._send_fhir(caller, tool, arguments, context, signer, trace)
             else:
                 raw, masker = await self._send(caller, tool, arguments, context, signer, trace)
             if raw.kind not in ("json", "text", "empty"):
-                return _binary(call_id, tool, raw, trace, started)
+                return binary(call_id, tool, raw, trace, started)
             answered = await self._answer(caller, tool, raw, masker, trace, context, call_id, started)
-            return _with_notes(answered, masker)
+            return with_notes(answered, masker)
         except CallError as e:
             error = e
         except QuestionAsked:
@@ -259,7 +259,7 @@ class Gateway:
         request = tool.plan.build(prepared.values, key, hops=context.hops + 1)
         trace.request = request
         await self._approve(caller, tool, context, trace)
-        reports = _Reports(context.progress)
+        reports = Reports(context.progress)
         try:
             answer = await self._upstream.send(
                 request,
@@ -301,7 +301,7 @@ class Gateway:
         prepared = tool.arguments.prepare(arguments)
         trace.changes, trace.arguments = prepared.changes, prepared.values
         key = await self._idempotency_key(caller, tool, prepared.values, context) if tool.writes else None
-        reports = _Reports(context.progress)
+        reports = Reports(context.progress)
 
         async def approve() -> None:
             await self._approve(caller, tool, context, trace)
@@ -392,7 +392,7 @@ class Gateway:
             text = f"The {tool.integration.name}'s server answered, and the result is empty."
         limit = tool.endpoint.max_result_length or self.rules.result_budget
         if limit and trace.notes:
-            limit = max(1, limit - len(_notes(trace, masker)))
+            limit = max(1, limit - len(notes(trace, masker)))
         if not limit or len(text) <= limit:
             return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace)
         return await self._cut(caller, tool, shaped, masker, text, limit, trace, context, call_id, started)
@@ -476,74 +476,3 @@ def _diagnosis(caller: Caller, tool: Tool, arguments: Mapping[str, Any]) -> str 
         return None
     call = json.dumps({"tool": tool.name, "params": arguments}, ensure_ascii=False, default=str, separators=(",", ":"))
     return f"Diagnose: test_integration_endpoint {call}" if len(call) <= 500 else None
-
-
-def new_id() -> str:
-    """12 characters that nobody can guess."""
-    return secrets.token_urlsafe(9).replace("-", "x").replace("_", "y")
-
-
-def new_call_id() -> str:
-    """Unique over processes and restarts; nobody gets anything by guessing one."""
-    return f"{_PROCESS}{next(_NUMBERS):x}"
-
-
-def elapsed_ms(started: float) -> float:
-    return (time.monotonic() - started) * 1000
-
-
-def refused(call_id: str, name: str, error: CallError) -> Outcome:
-    """A call that never came to an upstream."""
-    text = render(error, Situation(name, name, "the gateway", writes=False))
-    return Outcome(call_id, name, text, (Block("text", text),), 0.0, Trace(), error)
-
-
-def _passed_on(call_id: str, tool: Tool, result: dict[str, Any], trace: Trace, started: float) -> Outcome:
-    return Outcome(call_id, tool.name, text_of(result), (), elapsed_ms(started), trace, passed_on=result)
-
-
-def _notes(trace: Trace, masker: Masker) -> str:
-    """What the agent should know before it reads, one line each."""
-    return "".join(f"[{masker.text(note)}]\n" for note in trace.notes)
-
-
-def _with_notes(outcome: Outcome, masker: Masker) -> Outcome:
-    if not outcome.trace.notes or outcome.error is not None:
-        return outcome
-    text = _notes(outcome.trace, masker) + outcome.text
-    return replace(outcome, text=text, blocks=(Block("text", text),))
-
-
-def _binary(call_id: str, tool: Tool, raw: Raw, trace: Trace, started: float) -> Outcome:
-    """Images, audio and other binary go to the model as MCP content; the text is for those who test."""
-    text = f"{raw.media_type}, {len(raw.value) * 3 // 4} bytes"
-    block = Block(raw.kind, text=tool.name, data=raw.value, media_type=raw.media_type)
-    return Outcome(call_id, tool.name, text, (block,), elapsed_ms(started), trace)
-
-
-class _Reports:
-    """Tells the client of every attempt that ended; a client that is gone doesn't stop the call."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._tasks: set[asyncio.Future[None]] = set()
-
-    def tell(self, attempt: Attempt) -> None:
-        if self._progress is not None:
-            # Not its error: that is for operators (hosts, a masked Location), and nothing is masked here.
-            said = f"attempt {attempt.number}: {attempt.status or 'no answer'}"
-            task = asyncio.ensure_future(self._progress(float(attempt.number), said))
-            self._tasks.add(task)
-            task.add_done_callback(_forget_failure)
-
-    async def settle(self) -> None:
-        """Before the answer: what comes after it is lost. A client that doesn't read is waited for a second."""
-        if self._tasks:
-            _, stuck = await asyncio.wait(self._tasks, timeout=1)
-            for task in stuck:
-                task.cancel()
-
-
-def _forget_failure(task: asyncio.Future[None]) -> None:
-    if not task.cancelled():
-        task.exception()

@@ -6,9 +6,9 @@ from typing import Any
 from tools.answers import Raw
 from tools.changes import merge_patch
 from tools.cutting import divide, fit
+from tools.endings import new_call_id
 from tools.error_text import Situation, render
 from tools.errors import InvalidRequest, Issue, ShapingFailed
-from tools.gateway import new_call_id
 from tools.json_value import plain
 from tools.kinds.fhir.bundles import shape_fhir
 from tools.models import EndpointConfig, Integration

@@ -9,8 +9,8 @@ from tools.arguments import compile_arguments
 from tools.background import Background, BackgroundCall, ended
 from tools.callers import Caller
 from tools.cutting import divide, find, fit, pick, write
+from tools.endings import new_call_id, refused
 from tools.errors import ArgumentFault, CallError, InvalidArguments, ResultExpired, StorageUnavailable
-from tools.gateway import new_call_id, refused
 from tools.outcome import Block, Outcome, Trace
 from tools.results import KeptResult, ResultStore
 

@@ -23,9 +23,9 @@ from tools.admin_tools.admin_tool import (
 from tools.admin_tools.endpoints import patch_of
 from tools.callers import Caller
 from tools.cutting import write
+from tools.endings import new_id
 from tools.errors import InvalidRequest, Issue, NotFound, StorageUnavailable
 from tools.explain import explain, failed_stage
-from tools.gateway import new_id
 from tools.masking import NOTHING_TO_HIDE
 from tools.outcome import Outcome
 from tools.preview import patched
