@@ -12,10 +12,10 @@ from tools.bindings import origins_of, provisioned_path
 from tools.callers import Caller
 from tools.credentials.keys import key_faults
 from tools.credentials.parts import CredentialParts
-from tools.credentials.token_url import origin_of
 from tools.credentials.xray import xray
 from tools.errors import BuiltinReadOnly, CallError, Forbidden, InvalidRequest, Issue, NotFound
 from tools.generated_keys import new_key
+from tools.kinds.paths import origin_of
 from tools.models import AuthConfig, Binding, Integration, PublishedKey
 from tools.registry import Registry
 from tools.signing_keys import KEY_TYPES, activated, active_key, advanced, jwks, next_key, public_of, shown

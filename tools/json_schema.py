@@ -5,10 +5,12 @@ against. Everything here is bounded: a hostile schema costs milliseconds, whatev
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import jsonschema_rs
+
+from tools.json_values import is_array, is_object
 
 Schema = dict[str, Any]
 Loc = tuple[str | int, ...]
@@ -41,14 +43,6 @@ _LINEAR = jsonschema_rs.RegexOptions(size_limit=1024 * 1024, dfa_size_limit=1024
 _BACKTRACKING = jsonschema_rs.FancyRegexOptions(
     backtrack_limit=10_000, size_limit=1024 * 1024, dfa_size_limit=1024 * 1024
 )
-
-
-def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
-    return isinstance(value, dict)
-
-
-def is_array(value: Any) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)
 
 
 def children(schema: Mapping[str, Any]) -> Iterator[tuple[str, Loc, Any]]:

@@ -32,8 +32,8 @@ from tools.credentials.token_endpoint import (
     scope_field,
     send,
 )
-from tools.credentials.token_url import origin_of
 from tools.errors import Misconfigured
+from tools.kinds.paths import origin_of
 from tools.masking import Masker
 from tools.models import AuthConfig
 from tools.upstream import Answer, Request

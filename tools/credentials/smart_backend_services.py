@@ -18,8 +18,8 @@ from tools.credentials.request_faults import (
 from tools.credentials.scopes import distinct, smart_scope_fault
 from tools.credentials.token_cache import Token
 from tools.credentials.token_endpoint import TokenEndpoint, Trail, extra_fields, scope_field
-from tools.credentials.token_url import origin_of
 from tools.errors import Misconfigured
+from tools.kinds.paths import origin_of
 from tools.models import AuthConfig
 
 

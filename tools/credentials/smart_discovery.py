@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 from tools.credentials.timing import Timing
 from tools.credentials.token_answer import BadAnswer, json_object
-from tools.credentials.token_url import origin_of, url_fault
+from tools.credentials.token_url import url_fault
 from tools.errors import CallError, CredentialUnavailable, Misconfigured
+from tools.kinds.paths import origin_of
 from tools.upstream import Limits, Request, Retry, Upstream
 
 PATH = "/.well-known/smart-configuration"

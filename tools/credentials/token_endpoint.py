@@ -11,7 +11,7 @@ from tools.credentials.client_auth import ClientSecret, Form, Method, encoded
 from tools.credentials.diagnosis import redirected, refused, unreachable
 from tools.credentials.parts import CredentialParts
 from tools.credentials.token_answer import MAX_BYTES, BadAnswer, TokenAnswer, read_token_answer
-from tools.credentials.token_url import origin_of, token_url_faults
+from tools.credentials.token_url import token_url_faults
 from tools.errors import (
     CallError,
     CertificateRefused,
@@ -20,6 +20,7 @@ from tools.errors import (
     RedirectRefused,
     UpstreamUnreachable,
 )
+from tools.kinds.paths import origin_of
 from tools.masking import Masker
 from tools.upstream import Answer, Limits, Request, retry_after_s
 

@@ -55,11 +55,3 @@ def _http_allowed(host: str, policy: NetworkPolicy) -> bool:
     if address is None:
         return "." not in host or host.rstrip(".").endswith(_INWARD)
     return not address.is_global and policy.allows_private(address)
-
-
-def origin_of(url: str) -> str:
-    """Scheme, host and port as bindings write them: https://host:443 (rules A1)."""
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
