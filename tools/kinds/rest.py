@@ -12,7 +12,7 @@ import orjson
 from tools.credentials.api_key_header import header_fault
 from tools.errors import ArgumentFault, InvalidArguments
 from tools.json_schema import wire_name
-from tools.kinds.paths import PathTemplate, base_url_fault, origin_of, parse_path
+from tools.kinds.paths import PathTemplate, base_url_fault, origin_of, parse_path, path_text
 from tools.models import EndpointConfig
 from tools.upstream import Request
 
@@ -161,15 +161,8 @@ def _quoted(text: str, encode: Any) -> str:
 
 
 def _scalar(value: Any) -> str:
-    match value:
-        case str():
-            return value
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return str(value)
-        case _:
-            return to_json(value).decode()
+    text = path_text(value)
+    return to_json(value).decode() if text is None else text
 
 
 def to_json(value: Any) -> bytes:
