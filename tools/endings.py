@@ -2,13 +2,17 @@
 
 import asyncio
 import itertools
+import json
 import os
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 from tools.answers import Raw
+from tools.callers import Caller
+from tools.catalog import Catalog
 from tools.error_text import Situation, render
 from tools.errors import CallError
 from tools.kinds.mcp.calling import text_of
@@ -68,6 +72,34 @@ def binary(call_id: str, tool: Tool, raw: Raw, trace: Trace, started: float) -> 
     text = f"{raw.media_type}, {len(raw.value) * 3 // 4} bytes"
     block = Block(raw.kind, text=tool.name, data=raw.value, media_type=raw.media_type)
     return Outcome(call_id, tool.name, text, (block,), elapsed_ms(started), trace)
+
+
+def situation(
+    caller: Caller, catalog: Catalog, tool: Tool, arguments: Mapping[str, Any], trace: Trace, started: float
+) -> Situation:
+    """What the text of a failure needs to know of the call."""
+    return Situation(
+        tool=tool.name,
+        endpoint=tool.endpoint.name,
+        integration=tool.integration.name,
+        writes=tool.writes,
+        attempts=max(1, len(trace.attempts)),
+        elapsed_s=time.monotonic() - started,
+        lookup=catalog.lookup_for(tool, caller),
+        check=catalog.check_for(tool, caller) if tool.writes else None,
+        has_path_ids=bool(tool.path_names),
+        deadline_s=tool.deadline_s,
+        maybe_done=any(a.maybe_done for a in trace.attempts),
+        diagnose=_diagnosis(caller, tool, arguments),
+    )
+
+
+def _diagnosis(caller: Caller, tool: Tool, arguments: Mapping[str, Any]) -> str | None:
+    """The call that shows an operator every stage; not for writes, which it would do once more."""
+    if tool.writes or not caller.may("Integration.view"):
+        return None
+    call = json.dumps({"tool": tool.name, "params": arguments}, ensure_ascii=False, default=str, separators=(",", ":"))
+    return f"Diagnose: test_integration_endpoint {call}" if len(call) <= 500 else None
 
 
 class Reports:

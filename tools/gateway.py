@@ -5,9 +5,7 @@
 Every door (tools/call, REST test, CLI, admin tools) enters here, so that authorization, limits and masking are the same for all.
 """
 
-import json
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,48 +13,45 @@ from typing import Any
 
 from tools.answers import Raw, read_raw, status_error
 from tools.approvals import Confirm, Gate, QuestionAsked
-from tools.background import KEPT_FOR as KEPT_WITH_CALL
 from tools.background import Background
 from tools.callers import Caller
 from tools.catalog import Catalog, Catalogs
 from tools.credentials.reader import SecretReader
-from tools.cutting import divide, fit, narrowing_names
 from tools.endings import (
     Progress,
     Reports,
     binary,
     elapsed_ms,
     new_call_id,
-    new_id,
     notes,
     passed_on,
     refused,
+    situation,
     with_notes,
 )
-from tools.error_text import Situation, render
+from tools.error_text import render
 from tools.errors import (
     ApprovalDenied,
     ApprovalRequired,
-    ArgumentFault,
     CallError,
     Internal,
-    InvalidArguments,
     Misconfigured,
     RegistryUnavailable,
     StorageUnavailable,
 )
 from tools.history import CallRecord, call_record
-from tools.idempotency import CALLERS_KEY, CallKeys, KeyUse
+from tools.idempotency import CallKeys
 from tools.kinds.fhir.calling import FhirCall, FhirCalls
 from tools.kinds.fhir.cursors import Cursors
 from tools.kinds.fhir.fhir_tool import FhirTool
 from tools.kinds.mcp.calling import call_mcp, is_plain_text, text_of
 from tools.kinds.mcp.mcp_tool import McpTool
 from tools.kinds.mcp.sessions import McpSessions
+from tools.long_results import LongResults
 from tools.masking import Masker
 from tools.outcome import Block, Outcome, Trace
-from tools.results import KEPT_FOR, KeptResult, ResultStore
-from tools.shaping import Shaped
+from tools.results import ResultStore
+from tools.sent_keys import SentKeys
 from tools.signing import CallSigner
 from tools.tool import Tool
 from tools.upstream import Limits, Upstream, retry_after_s
@@ -105,8 +100,9 @@ class Gateway:
         background: Background | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._catalogs, self._upstream, self._reader, self._results = catalogs, upstream, reader, results
-        self.rules, self._call_keys, self._log_fault, self._now = rules, call_keys, log_fault, now
+        self._catalogs, self._upstream, self._reader = catalogs, upstream, reader
+        self.rules, self._log_fault, self._now = rules, log_fault, now
+        self._keys, self._long = SentKeys(call_keys, now), LongResults(results, now, log_fault)
         self._background = background
         self._fhir = FhirCalls(upstream, cursors, rules.max_response_bytes)
         self._record, self._mcp, self._gate = record, mcp, gate
@@ -238,7 +234,7 @@ class Gateway:
         masker = trace.masker
         if error.said:
             error.said = masker.text(error.said)
-        text = masker.text(render(error, self._situation(caller, catalog, tool, arguments, trace, started)))
+        text = masker.text(render(error, situation(caller, catalog, tool, arguments, trace, started)))
         return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace, error)
 
     # ------------------------------------------------------------------ steps
@@ -255,7 +251,7 @@ class Gateway:
         """Arguments to the raw, masked value of a success."""
         prepared = tool.arguments.prepare(arguments)
         trace.changes, trace.arguments = prepared.changes, prepared.values
-        key = await self._idempotency_key(caller, tool, prepared.values, context)
+        key = await self._keys.key_for(caller, tool, prepared.values, context.idempotency_key)
         request = tool.plan.build(prepared.values, key, hops=context.hops + 1)
         trace.request = request
         await self._approve(caller, tool, context, trace)
@@ -300,7 +296,7 @@ class Gateway:
         """As `_send`, by the rules of FHIR."""
         prepared = tool.arguments.prepare(arguments)
         trace.changes, trace.arguments = prepared.changes, prepared.values
-        key = await self._idempotency_key(caller, tool, prepared.values, context) if tool.writes else None
+        key = await self._keys.key_for(caller, tool, prepared.values, context.idempotency_key) if tool.writes else None
         reports = Reports(context.progress)
 
         async def approve() -> None:
@@ -325,45 +321,6 @@ class Gateway:
         now = {i.id: i.version for i in (await self._catalogs.get(caller.workspace)).integrations}
         if now.get(tool.integration.id) != tool.integration.version:
             raise ApprovalDenied(f'integration "{tool.integration.name}" was changed after this call was approved')
-
-    async def _idempotency_key(
-        self, caller: Caller, tool: Tool, values: Mapping[str, Any], context: CallContext
-    ) -> str | None:
-        """The Idempotency-Key of all attempts of a write; None where the method needs none (rules F2).
-
-        The caller's own key is never sent: what is sent is made of it, so that two callers or tools with one key don't meet.
-        """
-        given = context.idempotency_key
-        if given is None or not tool.writes:
-            return str(uuid.uuid4()) if tool.plan.method in ("POST", "PATCH") else None
-        if not CALLERS_KEY.fullmatch(given):
-            raise InvalidArguments(
-                [ArgumentFault("_meta.idempotency_key", "is 1 to 255 characters of printable ASCII without blanks.")],
-                tool.arguments.names,
-            )
-        use = KeyUse.of(
-            caller.workspace,
-            caller.id,
-            tool.integration.id,
-            tool.endpoint.name,
-            given,
-            json.dumps(values, sort_keys=True),
-        )
-        try:
-            fits = await self._call_keys.claim(use, self._now())
-        except StorageUnavailable as e:
-            raise RegistryUnavailable(e.message) from None
-        if not fits:
-            raise InvalidArguments(
-                [
-                    ArgumentFault(
-                        "_meta.idempotency_key",
-                        "was used for other arguments before: give a new key, or the same arguments.",
-                    )
-                ],
-                tool.arguments.names,
-            )
-        return use.sent if tool.plan.method in ("POST", "PATCH") else None
 
     def _is_ours_to_shape(self, tool: McpTool, result: dict[str, Any]) -> bool:
         """An upstream's result is passed on as it is, unless an endpoint shapes it or it is one text that is too long."""
@@ -395,84 +352,17 @@ class Gateway:
             limit = max(1, limit - len(notes(trace, masker)))
         if not limit or len(text) <= limit:
             return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace)
-        return await self._cut(caller, tool, shaped, masker, text, limit, trace, context, call_id, started)
-
-    async def _cut(
-        self,
-        caller: Caller,
-        tool: Tool,
-        shaped: Shaped,
-        masker: Masker,
-        text: str,
-        limit: int,
-        trace: Trace,
-        context: CallContext,
-        call_id: str,
-        started: float,
-    ) -> Outcome:
-        """A long result: a first line that says so, what fits by whole items, and the rest kept for `get_result`."""
         value = masker.value(shaped.written_from)
-        kept = KeptResult(
-            id=context.kept_as or "r_" + new_id(),
-            tool=tool.name,
-            value=value,
-            text=text,
-            limit=limit,
-            expires_at=self._now() + (KEPT_WITH_CALL if context.kept_as else KEPT_FOR),
-        )
-        result_id: str | None = kept.id
-        try:
-            await self._results.keep(caller.workspace, caller.id, kept)
-        except StorageUnavailable as e:
-            self._log_fault(call_id, e)
-            result_id = None  # the cut is still honest; only reading on isn't offered
-        part, shown = fit(
-            divide(text, value, limit),
-            limit,
-            narrowing=narrowing_names(tool.published.schema),
-            result_id=result_id,
-            kept_until=f"{kept.expires_at:%H:%M}" if result_id else None,
-        )
+        cut = await self._long.cut(caller, tool, value, text, limit, call_id, kept_as=context.kept_as)
+        block = Block("text", cut.text)
         return Outcome(
             call_id,
             tool.name,
-            shown,
-            (Block("text", shown),),
+            cut.text,
+            (block,),
             elapsed_ms(started),
             trace,
-            cut=part,
-            result_id=result_id,
-            expires_at=kept.expires_at.timestamp(),
+            cut=cut.part,
+            result_id=cut.result_id,
+            expires_at=cut.expires_at,
         )
-
-    def _situation(
-        self,
-        caller: Caller,
-        catalog: Catalog,
-        tool: Tool,
-        arguments: Mapping[str, Any],
-        trace: Trace,
-        started: float,
-    ) -> Situation:
-        return Situation(
-            tool=tool.name,
-            endpoint=tool.endpoint.name,
-            integration=tool.integration.name,
-            writes=tool.writes,
-            attempts=max(1, len(trace.attempts)),
-            elapsed_s=time.monotonic() - started,
-            lookup=catalog.lookup_for(tool, caller),
-            check=catalog.check_for(tool, caller) if tool.writes else None,
-            has_path_ids=bool(tool.path_names),
-            deadline_s=tool.deadline_s,
-            maybe_done=any(a.maybe_done for a in trace.attempts),
-            diagnose=_diagnosis(caller, tool, arguments),
-        )
-
-
-def _diagnosis(caller: Caller, tool: Tool, arguments: Mapping[str, Any]) -> str | None:
-    """The call that shows an operator every stage; not for writes, which it would do once more."""
-    if tool.writes or not caller.may("Integration.view"):
-        return None
-    call = json.dumps({"tool": tool.name, "params": arguments}, ensure_ascii=False, default=str, separators=(",", ":"))
-    return f"Diagnose: test_integration_endpoint {call}" if len(call) <= 500 else None
