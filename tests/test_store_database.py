@@ -7,7 +7,6 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +15,11 @@ from uuid import uuid4
 import anyio
 import pytest
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
+from server.store import migrations
 from server.store.database import Database, open_database
 from server.store.keys import SqlKeyStore
 from server.store.registry import SqlRegistry
@@ -90,8 +89,24 @@ async def test_many_replicas_can_start_on_an_empty_database_at_once(database_url
         assert (await SqlRegistry(database).page("acme", ListQuery())).total == 6
 
 
-def test_many_processes_can_start_on_an_empty_file_at_once(sqlite_url: str) -> None:
-    program = (
+async def test_one_process_can_open_several_new_registries_at_once(
+    tmp_path: Path, database_url: str, request: pytest.FixtureRequest
+) -> None:
+    """Their migrations run in turns in one thread: each keeps to its own connection."""
+    urls = [f"sqlite:///{tmp_path}/{n}/registry.db" for n in range(4)]
+    if database_url.startswith("postgresql"):
+        urls += [request.getfixturevalue("postgres").fresh_url() for _ in range(4)]
+
+    async def start(url: str) -> list[str]:
+        async with open_database(url) as database:
+            await SqlRegistry(database).ensure_workspace(url[-8:])
+            return await SqlRegistry(database).workspaces()
+
+    assert await asyncio.gather(*(start(url) for url in urls)) == [[url[-8:]] for url in urls]
+
+
+def test_many_processes_can_start_on_an_empty_registry_at_once(database_url: str) -> None:
+    code = (
         "import anyio, sys\n"
         "from server.store.database import open_database\n"
         "from server.store.registry import SqlRegistry\n"
@@ -100,15 +115,14 @@ def test_many_processes_can_start_on_an_empty_file_at_once(sqlite_url: str) -> N
         "        await SqlRegistry(database).ensure_workspace(sys.argv[2])\n"
         "anyio.run(main)\n"
     )
-    started = [subprocess.Popen([sys.executable, "-c", program, sqlite_url, f"w{n}"]) for n in range(4)]
+    started = [subprocess.Popen([sys.executable, "-c", code, database_url, f"w{n}"]) for n in range(4)]
     assert [process.wait(60) for process in started] == [0, 0, 0, 0]
-    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as connection:
-        assert connection.execute("SELECT id FROM workspaces ORDER BY id").fetchall() == [
-            ("w0",),
-            ("w1",),
-            ("w2",),
-            ("w3",),
-        ]
+
+    async def found() -> list[str]:
+        async with open_database(database_url) as database:
+            return await SqlRegistry(database).workspaces()
+
+    assert anyio.run(found) == ["w0", "w1", "w2", "w3"]
 
 
 async def test_a_database_of_a_newer_version_is_refused(database_url: str) -> None:
@@ -130,9 +144,7 @@ async def test_the_migrations_make_the_tables_that_the_queries_use(database: Dat
 
 
 def test_the_newest_migration_is_the_one_the_code_expects() -> None:
-    config = Config()
-    config.set_main_option("script_location", "server.store:migrations")
-    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+    assert ScriptDirectory(str(Path(migrations.__file__).parent)).get_heads() == [HEAD]
 
 
 def test_opening_an_up_to_date_registry_imports_no_alembic_and_no_asyncpg(tmp_path: Path) -> None:
@@ -236,7 +248,7 @@ async def test_a_folder_that_can_t_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_a_file_that_can_t_be_written_is_told(tmp_path: Path) -> None:
-    program = (
+    code = (
         "import anyio, sys\n"
         "from server.store.database import open_database\n"
         "from server.store.registry import SqlRegistry\n"
@@ -247,7 +259,7 @@ def test_a_file_that_can_t_be_written_is_told(tmp_path: Path) -> None:
         "except Exception as error: print(type(error).__name__, error)\n"
     )
     home = tmp_path / "home"
-    command = [sys.executable, "-c", program, f"sqlite:///{home}/registry.db"]
+    command = [sys.executable, "-c", code, f"sqlite:///{home}/registry.db"]
     assert subprocess.run([*command, "one"], capture_output=True, text=True, check=True).stdout == ""
     (home / "registry.db").chmod(0o400)
     home.chmod(0o500)

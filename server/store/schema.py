@@ -1,5 +1,7 @@
 """The schema's revision: is it this version's, and the way there. Alembic is imported only when there is something to do."""
 
+from importlib.resources import files
+
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,7 +28,7 @@ async def upgrade(connection: AsyncConnection) -> None:
     revision = await connection.run_sync(_revision)
     if revision == HEAD:
         return
-    await connection.run_sync(_migrate, revision)
+    await connection.run_sync(migrate, revision)
 
 
 def _revision(connection: Connection) -> str | None:
@@ -35,18 +37,26 @@ def _revision(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def _migrate(connection: Connection, revision: str | None) -> None:
-    from alembic import command
-    from alembic.config import Config
+def migrate(connection: Connection, revision: str | None, target: str = HEAD) -> None:
+    """From `revision` (None: no tables yet) to `target`. Raises StorageUnavailable for a revision that isn't known here.
+
+    Each step is given its operations. Alembic's own runner keeps them in module-level proxies, which two registries opened at
+    once in one process would take from each other.
+    """
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
     from alembic.script import ScriptDirectory
 
-    config = Config()
-    config.set_main_option("script_location", "server.store:migrations")
-    config.attributes["connection"] = connection
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if revision is not None and revision not in known:
-        raise StorageUnavailable(
-            f"The registry was written by a newer version of integrations-mcp (schema {revision}, this one knows {HEAD}); "
-            "start that version, or restore a backup from before the upgrade."
-        )
-    command.upgrade(config, "head")
+    steps = ScriptDirectory(str(files("server.store") / "migrations"))
+    known = {script.revision for script in steps.walk_revisions()}
+    for wanted in (revision, target):
+        if wanted is not None and wanted not in known:
+            raise StorageUnavailable(
+                f"The registry was written by a newer version of integrations-mcp (schema {wanted}, this one knows {HEAD}); "
+                "start that version, or restore a backup from before the upgrade."
+            )
+    context = MigrationContext.configure(connection)
+    operations = Operations(context)
+    for script in reversed(list(steps.iterate_revisions(target, revision or "base"))):
+        script.module.upgrade(operations)
+    context.stamp(steps, target)

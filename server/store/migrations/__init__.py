@@ -1,1 +1,1 @@
-"""Alembic's folder: `versions` in order; `env.py` runs them on the connection that `schema.upgrade` gives."""
+"""Alembic's folder: the steps in `versions`, which `schema.migrate` runs in order."""

@@ -1,7 +1,7 @@
 """The first schema."""
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
 revision = "0001"
 down_revision = None
@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
     instant = sa.DateTime(timezone=True)
     number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
@@ -154,7 +154,3 @@ def upgrade() -> None:
     )
     op.create_index("audit_newest", "audit", ["workspace", "seq"])
     op.create_index("audit_oldest", "audit", ["at"])
-
-
-def downgrade() -> None:
-    raise NotImplementedError("restore a backup instead: a step back could lose what was written since")

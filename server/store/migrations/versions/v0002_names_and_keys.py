@@ -3,7 +3,7 @@
 import json
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
 from tools.naming import tool_name
 
@@ -13,7 +13,7 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
     op.create_table(
         "idempotency_keys",
@@ -41,7 +41,3 @@ def upgrade() -> None:
             )
     if found:
         op.bulk_insert(names, list(found.values()))
-
-
-def downgrade() -> None:
-    raise NotImplementedError("restore a backup instead: a step back could lose what was written since")

@@ -1,7 +1,7 @@
 """Calls that run in the background."""
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
 revision = "0004"
 down_revision = "0002"
@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
     instant = sa.DateTime(timezone=True)
     op.create_table(
@@ -44,7 +44,3 @@ def upgrade() -> None:
     op.create_index("background_calls_newest", "background_calls", ["workspace", "accepted_at"])
     op.create_index("background_calls_expired", "background_calls", ["expires_at"])
     op.execute("INSERT INTO counters (name, value) VALUES ('calls', 0)")
-
-
-def downgrade() -> None:
-    raise NotImplementedError("restore a backup instead: a step back could lose what was written since")

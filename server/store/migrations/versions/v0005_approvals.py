@@ -1,7 +1,7 @@
 """Approvals of calls."""
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
 revision = "0005"
 down_revision = "0004"
@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
     instant = sa.DateTime(timezone=True)
     op.create_table(
@@ -25,7 +25,3 @@ def upgrade() -> None:
     )
     op.create_index("approvals_expired", "approvals", ["expires_at"])
     op.create_index("approvals_newest", "approvals", ["workspace", "created_at"])
-
-
-def downgrade() -> None:
-    raise NotImplementedError("restore a backup instead: a step back could lose what was written since")
