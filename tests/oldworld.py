@@ -1,4 +1,4 @@
-"""The MCP client of the year before (mcp 1.30) in an environment of its own: it can't live beside mcp 2."""
+"""Clients that can't live beside mcp 2, in environments of their own: the MCP client of the year before (mcp 1.30), agent frameworks."""
 
 import hashlib
 import shutil
@@ -30,27 +30,32 @@ class OldClient:
 
 def old_client() -> OldClient:
     """The client, installed where it isn't yet; skips the test in one line where that can't be done."""
-    digest = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    root = TOOLS / "mcp130" / digest
+    return OldClient(environment_of("mcp130", REQUIREMENTS))
+
+
+def environment_of(name: str, requirements: Path) -> Path:
+    """The interpreter of an environment with these pinned packages; skips the test in one line where there can be none."""
+    digest = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:16]
+    root = TOOLS / name / digest
     if not root.exists():
-        _install(root)
-    return OldClient(root / "bin" / "python")
+        _install(name, requirements, root)
+    return root / "bin" / "python"
 
 
-def _install(root: Path) -> None:
+def _install(name: str, requirements: Path, root: Path) -> None:
     """In a folder beside it and then renamed: two runs at once can't see half of one."""
     root.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(dir=root.parent, prefix="building-"))
     python = building / "bin" / "python"
     for command in (
         [sys.executable, "-m", "venv", building],
-        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS],
+        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements],
     ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode != 0:
             shutil.rmtree(building)
             why = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "no venv or pip")
-            cannot(f"mcp 1.30 can't be installed: {why}")
+            cannot(f"{name} can't be installed: {why}")
     try:
         building.rename(root)
     except OSError:
