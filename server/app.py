@@ -19,6 +19,7 @@ from server.config_watch import config_watch
 from server.keyring import Keyring
 from server.launching import Launcher
 from server.mcp_app import make_server
+from server.process_identity import ProcessIdentity
 from server.secret_stores.opening import open_keyring, open_secret_store
 from server.settings import Settings
 from server.store.approvals import SqlApprovals
@@ -42,6 +43,7 @@ from tools.background import Background, News
 from tools.callers import Caller
 from tools.catalog import Catalogs
 from tools.checks import CheckRules
+from tools.credentials.own_identity import OwnIdentity
 from tools.credentials.parts import CredentialParts
 from tools.credentials.reader import SecretReader
 from tools.credentials.token_cache import TokenCache
@@ -174,6 +176,8 @@ def _assemble(
     reader = SecretReader(secrets)
     tokens = TokenCache(pins=SqlPins(database))
 
+    own_identity = OwnIdentity(settings.allowed_identities, ProcessIdentity(settings.gcp_kubernetes_token_file))
+
     def parts_of(integration: Integration) -> CredentialParts:
         return CredentialParts(
             reader=reader,
@@ -186,6 +190,7 @@ def _assemble(
             origins={path: b.origins for path, b in integration.bindings.items()},
             public_url=settings.public_url,
             network=network,
+            own_identity=own_identity,
         )
 
     def make_tools(integration: Integration) -> tuple[Tool, ...]:
@@ -236,7 +241,7 @@ def _assemble(
         Writer,
         registry,
         secrets,
-        CheckRules(network, settings.tool_name_max, settings.stdio_allow, settings.public_url),
+        CheckRules(network, settings.tool_name_max, settings.stdio_allow, settings.public_url, own_identity),
         allowed=settings.allowed_secret_paths,
         prefix=settings.secret_prefix,
         changed=catalogs.invalidate,

@@ -3,19 +3,15 @@
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from server.config_file import ConfigError, Entry, Fault
-from tools.checks import CheckRules, check, check_inline, inline_values
+from tools.checks import CheckRules, check, check_inline, with_stand_ins
 from tools.errors import InvalidRequest
-from tools.models import AuthConfig, CreateIntegrationRequest, Integration
+from tools.models import CreateIntegrationRequest, Integration
 from tools.parsing import parse_create
 
-_STAND_IN = "/file/inline/value"
-"""A path in place of an inline value: the checks ask for a path, and a file has the value itself."""
 
-
-def check_entries(entries: Sequence[Entry], rules: CheckRules) -> None:
+def check_entries(entries: Sequence[Entry], rules: CheckRules, workspace: str = "default") -> None:
     """Raises ConfigError with every fault of every entry."""
     faults: list[Fault] = []
     good: list[Integration] = []
@@ -25,8 +21,8 @@ def check_entries(entries: Sequence[Entry], rules: CheckRules) -> None:
         except InvalidRequest as e:
             faults += entry.faults(e)
             continue
-        integration = _as_stored(request)
-        issues = check_inline(request.auth, ("body", "auth")) if request.auth else []
+        integration = _as_stored(request, workspace)
+        issues = check_inline(request.auth, ("body", "auth"), workspace, rules) if request.auth else []
         issues += check(integration, good, rules)
         faults += entry.faults(InvalidRequest(issues))
         good.append(integration)
@@ -34,12 +30,8 @@ def check_entries(entries: Sequence[Entry], rules: CheckRules) -> None:
         raise ConfigError(faults)
 
 
-def _as_stored(request: CreateIntegrationRequest) -> Integration:
+def _as_stored(request: CreateIntegrationRequest, workspace: str) -> Integration:
     now = datetime.now(UTC)
-    auth = None
-    if request.auth is not None:
-        fields: dict[str, Any] = {n: getattr(request.auth, n) for n in AuthConfig.model_fields}
-        fields.update(dict.fromkeys(inline_values(request.auth), _STAND_IN))
-        auth = AuthConfig(**fields)
+    auth = with_stand_ins(request.auth) if request.auth is not None else None
     rest = {name: getattr(request, name) for name in type(request).model_fields if name != "auth"}
-    return Integration(**rest, auth=auth, id=str(uuid.uuid4()), workspace_id="default", created_at=now, updated_at=now)
+    return Integration(**rest, auth=auth, id=str(uuid.uuid4()), workspace_id=workspace, created_at=now, updated_at=now)

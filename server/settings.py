@@ -9,6 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, field_validator
 
 from tools.bindings import AllowedSecretPath
+from tools.credentials.external_account import AUDIENCE, SERVICE_ACCOUNT
+from tools.credentials.own_identity import AllowedIdentity
 from tools.kinds.paths import base_url_fault, origin_of
 from tools.models import WORKSPACE_ID
 from tools.naming import nearest
@@ -41,11 +43,49 @@ class AllowedSecretPathSetting(BaseModel):
     @field_validator("origins")
     @classmethod
     def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        """As bindings spell them, with the port: "https://api.example" would never be equal to one."""
-        for origin in origins:
-            if fault := base_url_fault(origin):
-                raise ValueError(f"{origin!r} is no origin: {fault}")
-        return tuple(sorted({origin_of(origin) for origin in origins}))
+        return _as_origins(origins)
+
+
+class GcpIdentitySetting(BaseModel):
+    """One entry of `gcp_identity_allow`; compared as written, so it has to be written as Google writes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    workspace: str = Field(pattern=WORKSPACE_ID)
+    audience: str
+    service_account: str
+    origins: tuple[str, ...] = ()
+
+    @field_validator("audience")
+    @classmethod
+    def _audience(cls, audience: str) -> str:
+        if not AUDIENCE.fullmatch(audience):
+            raise ValueError(
+                f"{audience!r} is no provider: write //iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/"
+                "POOL/providers/PROVIDER"
+            )
+        return audience
+
+    @field_validator("service_account")
+    @classmethod
+    def _service_account(cls, account: str) -> str:
+        if account and not SERVICE_ACCOUNT.fullmatch(account):
+            raise ValueError(
+                f"{account!r} is no service account: write NAME@PROJECT.iam.gserviceaccount.com, or nothing for none"
+            )
+        return account
+
+    @field_validator("origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return _as_origins(origins)
+
+
+def _as_origins(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """As bindings spell them, with the port: "https://api.example" would never be equal to one."""
+    for url in urls:
+        if fault := base_url_fault(url):
+            raise ValueError(f"{url!r} is no origin: {fault}")
+    return tuple(sorted({origin_of(url) for url in urls}))
 
 
 class Settings(BaseModel):
@@ -88,6 +128,14 @@ class Settings(BaseModel):
     secret_paths_allow: tuple[AllowedSecretPathSetting, ...] = Field(
         default=(),
         description='JSON list of {"workspace","path","origins"}: secret paths that integrations may name; a path that ends in / covers all under it.',
+    )
+    gcp_identity_allow: tuple[GcpIdentitySetting, ...] = Field(
+        default=(),
+        description='JSON list of {"workspace","audience","service_account","origins"}: who may use this process\'s own AWS or Kubernetes identity at Google (gcp_wif), for exactly which provider and service account ("" for none); origins are where the token may go beside googleapis.com.',
+    )
+    gcp_kubernetes_token_file: Path | None = Field(
+        default=None,
+        description="The projected service-account token that is this process's Kubernetes identity at Google; read again for each exchange.",
     )
     allow_private_networks: str = Field(
         default="false", description="true, false, or a comma-separated list of CIDRs that upstreams may live in."
@@ -159,6 +207,12 @@ class Settings(BaseModel):
         return tuple(AllowedSecretPath(e.workspace, e.path, e.origins) for e in self.secret_paths_allow)
 
     @property
+    def allowed_identities(self) -> tuple[AllowedIdentity, ...]:
+        return tuple(
+            AllowedIdentity(e.workspace, e.audience, e.service_account, e.origins) for e in self.gcp_identity_allow
+        )
+
+    @property
     def private_networks(self) -> bool | tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         text = self.allow_private_networks.strip().lower()
         if text in ("true", "1", "yes"):
@@ -179,6 +233,20 @@ class Settings(BaseModel):
                         f"{part.strip()!r} is not a network: write true, false or CIDRs like 10.0.0.0/8"
                     ) from None
         return text
+
+    @field_validator("gcp_identity_allow")
+    @classmethod
+    def _identities(cls, entries: tuple[GcpIdentitySetting, ...]) -> tuple[GcpIdentitySetting, ...]:
+        if len({(e.workspace, e.audience, e.service_account) for e in entries}) < len(entries):
+            raise ValueError("the same workspace, audience and service_account are there twice: make it one entry")
+        return entries
+
+    @field_validator("gcp_kubernetes_token_file")
+    @classmethod
+    def _token_file(cls, file: Path | None) -> Path | None:
+        if file is not None and not file.is_absolute():
+            raise ValueError(f"{str(file)!r} is not absolute: name the mounted file with its whole path")
+        return file
 
     @field_validator("stdio_allow")
     @classmethod
@@ -231,7 +299,14 @@ _JSON: TypeAdapter[Any] = TypeAdapter(Any)
 
 def _from_text(field: str, text: str) -> Any:
     """Lists are JSON; a plain word is a list of one, so that simple cases need no brackets."""
-    if field not in ("secret_paths_allow", "stdio_allow", "allowed_hosts", "allowed_origins", "pinned_tools"):
+    if field not in (
+        "secret_paths_allow",
+        "gcp_identity_allow",
+        "stdio_allow",
+        "allowed_hosts",
+        "allowed_origins",
+        "pinned_tools",
+    ):
         return text
     if not text.lstrip().startswith(("[", "{")):
         return tuple(part.strip() for part in text.split(",") if part.strip())

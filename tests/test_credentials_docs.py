@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tools.credentials.external_account import external_account_faults
+from tools.credentials.gcp_wif import account_faults
+from tools.credentials.own_identity import NOBODY
 from tools.credentials.types import TYPES, faults
 from tools.models import INLINE_SECRETS, AuthConfig, CreateIntegrationRequest
 
@@ -32,7 +33,8 @@ def test_the_example_of_a_page_is_a_config_without_fault(kind: str) -> None:
 
 
 def test_the_external_account_of_the_page_is_taken() -> None:
-    assert external_account_faults(json.dumps(examples("gcp_wif")[1])) == []
+    by_key = AuthConfig(type="gcp_wif", ssm_param_path="/a/b", private_key_ssm_param_path="/a/c")
+    assert account_faults(by_key, json.dumps(examples("gcp_wif")[1]), "acme", NOBODY) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)

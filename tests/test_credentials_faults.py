@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from tools.address_guard import NetworkPolicy, private_networks
-from tools.credentials.external_account import external_account_faults
-from tools.credentials.gcp_wif import identity_faults
+from tools.credentials.external_account import AWS_TYPE
+from tools.credentials.gcp_wif import account_faults, identity_faults
+from tools.credentials.own_identity import NOBODY, AllowedIdentity, OwnIdentity
 from tools.credentials.scopes import missing
 from tools.credentials.token_url import token_url_faults
 from tools.credentials.types import TYPES, faults
@@ -44,7 +45,13 @@ def test_every_type_has_its_row() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "field"),
-    [(kind, field) for kind, fields in GOOD.items() for field in fields],
+    # Without a key gcp_wif may have another source: see "whose identity" below.
+    [
+        (kind, field)
+        for kind, fields in GOOD.items()
+        for field in fields
+        if field != "private_key_ssm_param_path" or kind != "gcp_wif"
+    ],
 )
 def test_a_missing_field_is_named(kind: str, field: str) -> None:
     assert field in {fault.field for fault in faults(auth(kind, **{field: None}))}
@@ -243,7 +250,7 @@ IAM = ACCOUNT["service_account_impersonation_url"]
 def test_an_external_account_is_taken(changes: dict[str, Any]) -> None:
     """Rules E2: members that aren't used do no harm."""
     value = {k: v for k, v in (ACCOUNT | changes).items() if v is not ...}
-    assert external_account_faults(json.dumps(value)) == []
+    assert account_faults(auth("gcp_wif"), json.dumps(value), "acme", NOBODY) == []
 
 
 @pytest.mark.parametrize(
@@ -294,14 +301,14 @@ def test_an_external_account_is_taken(changes: dict[str, Any]) -> None:
 def test_an_external_account_that_could_lead_elsewhere_is_refused(changes: dict[str, Any], says: str) -> None:
     """Rules E2, J9: the attack table."""
     value = {k: v for k, v in (ACCOUNT | changes).items() if v is not ...}
-    found = external_account_faults(json.dumps(value))
+    found = account_faults(auth("gcp_wif"), json.dumps(value), "acme", NOBODY)
     assert [fault.field for fault in found] == ["api_key_value"]
     assert says in found[0].message
 
 
 @pytest.mark.parametrize("text", ["", "not json", "[]", '"x"', "{", "null", "[" * 100_000])
 def test_what_is_no_json_object_is_refused(text: str) -> None:
-    assert len(external_account_faults(text)) == 1
+    assert len(account_faults(auth("gcp_wif"), text, "acme", NOBODY)) == 1
 
 
 # ------------------------------------------------------------------ whose identity (rules E1)
@@ -325,9 +332,87 @@ GATEWAY = "https://gw.example.com"
         ({"assertion_issuer": GATEWAY}, GATEWAY, "assertion_issuer"),
         ({"assertion_issuer": "HTTPS://GW.example.com:443/v1/other"}, GATEWAY, "assertion_issuer"),
         ({"private_key_ssm_param_path": None, "assertion_subject": "robot"}, GATEWAY, None),
+        ({"private_key_ssm_param_path": None}, GATEWAY, "private_key_ssm_param_path"),
     ],
 )
 def test_no_tenant_can_speak_for_another(changes: dict[str, Any], public_url: str, field: str | None) -> None:
     """Rules E1: under our public URL neither iss nor sub can be chosen."""
-    found = identity_faults(auth("gcp_wif", **changes), "acme", "i-1", public_url)
+    found = identity_faults(auth("gcp_wif", **changes), "acme", "i-1", public_url, NOBODY)
     assert [fault.field for fault in found] == ([field] if field else [])
+
+
+OWN = {"private_key_ssm_param_path": None}
+LENT = OwnIdentity((AllowedIdentity("acme", ACCOUNT["audience"], "reader@proj-1.iam.gserviceaccount.com"),))
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        {"token_url": URL},
+        {"client_id": "x"},
+        {"client_secret_ssm_param_path": "/a/s"},
+        {"assertion_subject": "workspace:acme:x"},
+        {"token_url": URL, "client_id": "x"},
+    ],
+)
+def test_half_of_another_source_never_turns_into_the_gateways_own_identity(half: dict[str, Any]) -> None:
+    """Rules E1: the first that is configured; what is lent is never taken by an oversight."""
+    config = auth("gcp_wif", **OWN, **half)
+    assert [fault.field for fault in faults(config)] == ["private_key_ssm_param_path"]
+    assert identity_faults(config, "acme", "i-1", GATEWAY, LENT) == []
+
+
+@pytest.mark.parametrize("kind", [AWS_TYPE, ACCOUNT["subject_token_type"]])
+def test_the_gateways_own_identity_is_taken_where_the_operator_lends_it(kind: str) -> None:
+    config, text = auth("gcp_wif", **OWN), json.dumps(ACCOUNT | {"subject_token_type": kind})
+    assert faults(config) == []
+    assert identity_faults(config, "acme", "i-1", "", LENT) == []
+    assert account_faults(config, text, "acme", LENT) == []
+
+
+def _pool(old: str, new: str) -> dict[str, Any]:
+    return {"audience": ACCOUNT["audience"].replace(old, new)}
+
+
+OTHERS: list[tuple[str, dict[str, Any]]] = [
+    ("other", {}),
+    ("ACME", {}),
+    ("acme-prod", {}),
+    ("acme", _pool("pool-1", "pool-2")),
+    ("acme", _pool("pool-1", "POOL-1")),
+    ("acme", _pool("pool-1", "pool%2d1")),
+    ("acme", _pool("pool-1", "pool-1 ")),
+    ("acme", _pool("pool-1", "../workloadIdentityPools/pool-1")),
+    ("acme", _pool("projects/123", "projects/0123")),
+    ("acme", _pool("projects/123", "projects/\u0661\u0662\u0663")),
+    ("acme", _pool("/gw", "/gw/")),
+    ("acme", _pool("/gw", "/gw\n")),
+    ("acme", _pool("//iam", "https://iam")),
+    ("acme", {"service_account_impersonation_url": None}),
+    ("acme", {"service_account_impersonation_url": IAM.replace("reader@", "writer@")}),
+    ("acme", {"service_account_impersonation_url": IAM.replace("reader@", "Reader@")}),
+    ("acme", {"service_account_impersonation_url": IAM.replace("reader@", "reader%40")}),
+    ("acme", {"service_account_impersonation_url": IAM.replace("reader@proj-1", "reader@proj-2")}),
+    ("acme", {"service_account_impersonation_url": IAM.replace("/-/", "/proj-1/")}),
+    ("acme", {"service_account_impersonation_url": IAM + "#"}),
+]
+
+
+@pytest.mark.parametrize(("workspace", "changes"), OTHERS)
+@pytest.mark.parametrize("kind", [AWS_TYPE, ACCOUNT["subject_token_type"]])
+def test_the_gateways_own_identity_is_refused_for_anything_that_is_not_on_the_list(
+    workspace: str, changes: dict[str, Any], kind: str
+) -> None:
+    """Rules E1, J9: another tenant's pool, and every spelling of one's own; compared as written."""
+    text = json.dumps(ACCOUNT | {"subject_token_type": kind} | changes)
+    found = account_faults(auth("gcp_wif", **OWN), text, workspace, LENT)
+    assert [fault.field for fault in found] == ["api_key_value"]
+    assert account_faults(auth("gcp_wif", **OWN), text, workspace, NOBODY) != []
+
+
+def test_what_is_said_of_a_strangers_pool_is_said_of_one_that_nobody_has() -> None:
+    """Rules J9: the answer doesn't tell whether the pool is on the list for somebody else."""
+    theirs = OwnIdentity((*LENT.allowed, AllowedIdentity("other", ACCOUNT["audience"].replace("pool-1", "pool-9"), "")))
+    text = json.dumps(ACCOUNT | _pool("pool-1", "pool-9") | {"service_account_impersonation_url": None})
+    config = auth("gcp_wif", **OWN)
+    assert account_faults(config, text, "acme", theirs) == account_faults(config, text, "acme", LENT)

@@ -5,19 +5,20 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tools.address_guard import NetworkPolicy, check_url
 from tools.credentials.authorization import secret_fields
-from tools.credentials.external_account import external_account_faults
-from tools.credentials.gcp_wif import identity_faults
+from tools.credentials.gcp_wif import account_faults, identity_faults, uses_own_identity
 from tools.credentials.keys import key_faults
+from tools.credentials.own_identity import NOBODY, OwnIdentity, may_go_to
 from tools.credentials.token_url import token_url_faults
 from tools.credentials.types import TYPES
 from tools.errors import Issue
 from tools.json_schema import Schema, effective_schema
 from tools.kinds.fhir.interactions import faults_of
 from tools.kinds.mcp.commands import require_allowed, variable_faults
-from tools.kinds.paths import base_url_fault, parse_path
+from tools.kinds.paths import base_url_fault, origin_of, parse_path
 from tools.kinds.rest import SECRET_REFERENCE, PlanRefused, compile_rest, split_headers
 from tools.models import (
     INLINE_SECRETS,
@@ -45,6 +46,7 @@ class CheckRules:
     tool_name_max: int = 48
     stdio_allow: tuple[str, ...] = ()
     public_url: str = ""
+    own_identity: OwnIdentity = NOBODY
 
 
 def check(
@@ -67,7 +69,7 @@ def check(
     ]
 
 
-def check_inline(auth: AuthConfigWithSecrets, loc: Loc) -> list[Issue]:
+def check_inline(auth: AuthConfigWithSecrets, loc: Loc, workspace: str, rules: CheckRules) -> list[Issue]:
     """Faults of inline values: size, the value and its path together, values that the type has no use for."""
     issues: list[Issue] = []
     for field, path_field in INLINE_SECRETS.items():
@@ -81,16 +83,39 @@ def check_inline(auth: AuthConfigWithSecrets, loc: Loc) -> list[Issue]:
     if auth.private_key_value is not None:
         issues += [Issue((*loc, f.field), f.message) for f in key_faults(auth, auth.private_key_value.value)]
     if auth.type == "gcp_wif" and auth.api_key_value is not None:
-        issues += [Issue((*loc, f.field), f.message) for f in external_account_faults(auth.api_key_value.value)]
+        found = account_faults(with_stand_ins(auth), auth.api_key_value.value, workspace, rules.own_identity)
+        issues += [Issue((*loc, f.field), f.message) for f in found]
     return issues
 
 
+def with_stand_ins(auth: AuthConfigWithSecrets) -> AuthConfig:
+    """As it will be stored, with a stand-in for each path that a value which is given inline will get."""
+    fields: dict[str, Any] = {name: getattr(auth, name) for name in AuthConfig.model_fields}
+    fields.update(dict.fromkeys(inline_values(auth), "/file/inline/value"))
+    return AuthConfig(**fields)
+
+
 def _check_identity(integration: Integration, rules: CheckRules) -> Iterator[Issue]:
-    """Under our own public URL a tenant can't speak for another (rules E1)."""
-    auth = integration.auth
-    if auth is not None and auth.type == "gcp_wif":
-        faults = identity_faults(auth, integration.workspace_id, integration.id, rules.public_url)
-        yield from (Issue(("body", "auth", f.field), f.message) for f in faults)
+    """A tenant can't speak for another, nor use an identity that isn't lent to him, nor send it elsewhere (rules E1)."""
+    i, lent = integration, rules.own_identity
+    auths: list[tuple[AuthConfig | None, Loc]] = [(i.auth, ("body", "auth"))]
+    auths += [(e.auth, ("body", "endpoints", n, "auth")) for n, e in enumerate(i.endpoints)]
+    for auth, loc in auths:
+        if auth is not None and auth.type == "gcp_wif":
+            faults = identity_faults(auth, i.workspace_id, i.id, rules.public_url, lent)
+            yield from (Issue((*loc, f.field), f.message) for f in faults)
+    further = [origin for entry in lent.of(i.workspace_id) for origin in entry.origins]
+    calls: list[tuple[AuthConfig | None, str | None, Loc]] = [(i.auth, i.base_url, ("body", "base_url"))]
+    calls += [(e.auth or i.auth, e.base_url, ("body", "endpoints", n, "base_url")) for n, e in enumerate(i.endpoints)]
+    for auth, url, loc in calls:
+        if auth is None or not url or not uses_own_identity(auth) or base_url_fault(url):
+            continue
+        if lent.of(i.workspace_id) and not may_go_to(origin_of(url), further):
+            yield Issue(
+                loc,
+                "a token of this gateway's own identity goes to https hosts under googleapis.com, and to origins that the "
+                "operator adds to his list",
+            )
 
 
 def _check_protocol(integration: Integration, rules: CheckRules) -> Iterator[Issue]:

@@ -48,6 +48,11 @@ class CallSigner:
             for path in self._paths:
                 self._check(path, origin)
             used = await self._credential.authorize()
+            if used.may_go_to is not None and not used.may_go_to(origin):
+                raise Misconfigured(
+                    f"a token of this gateway's own identity isn't for {origin}",
+                    advice="use a base_url under googleapis.com, or have the operator add the origin to his list",
+                )
             if used is not self.used:
                 self.used = used
                 self.masks += used.masks

@@ -122,7 +122,7 @@ class Writer:
             created_at=now,
             updated_at=now,
         )
-        issues = check_inline(asked, ("body", "auth")) if asked else []
+        issues = check_inline(asked, ("body", "auth"), workspace, self._rules) if asked else []
         issues += kept_without_value(new)
         return await self._draft(caller, new, values, None, issues)
 
@@ -181,7 +181,7 @@ class Writer:
         if "auth" in given:
             asked = await with_generated_key(without_kept_key(request.auth, current))
             if asked is not None:
-                issues += check_inline(asked, ("body", "auth"))
+                issues += check_inline(asked, ("body", "auth"), current.workspace_id, self._rules)
                 asked = keep_secrets(asked, current.auth)
             auth, values = self._with_paths(asked, current.workspace_id, current.id)
         if "endpoints" in fields:

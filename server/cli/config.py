@@ -131,11 +131,19 @@ def check_command(
     from server.config_check import check_entries
     from tools.address_guard import NetworkPolicy
     from tools.checks import CheckRules
+    from tools.credentials.own_identity import OwnIdentity
 
     settings = settings_of()
     network = NetworkPolicy(allow_private=settings.private_networks)
     entries = read(file)
-    check_entries(entries, CheckRules(network, settings.tool_name_max, settings.stdio_allow, settings.public_url))
+    rules = CheckRules(
+        network,
+        settings.tool_name_max,
+        settings.stdio_allow,
+        settings.public_url,
+        OwnIdentity(settings.allowed_identities),
+    )
+    check_entries(entries, rules, settings.workspace)
     if as_json:
         print_json({"ok": True, "integrations": [entry.name for entry in entries]})
     else:

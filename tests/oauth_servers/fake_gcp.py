@@ -1,11 +1,17 @@
 """Google's two endpoints as far as workload identity federation needs them; checks what Google checks and refuses what it refuses.
 
 No such server exists to install. RFC 8693 parameters, audience, the subject token's signature, algorithm, iss, aud, exp (at
-most 24 h) and its attribute condition at STS; the bearer token, scope and lifetime at generateAccessToken.
+most 24 h) and its attribute condition at STS, or the signature of an AWS request by the letter of SigV4; the bearer token, scope
+and lifetime at generateAccessToken.
 """
 
+import hashlib
+import hmac
+import json
+import re
 import time
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import flask
 from joserfc import jwk, jwt
@@ -13,6 +19,7 @@ from joserfc.errors import JoseError
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS = "urn:ietf:params:oauth:token-type:access_token"
+AWS_TYPE = "urn:ietf:params:aws:token-type:aws4_request"
 SUBJECT_TYPES = ("urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token")
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -20,11 +27,12 @@ CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 class FakeGoogle:
     """`pool` is the provider's audience, `issuer` and `jwks` what it trusts, `accounts` those that may be impersonated.
 
-    `sts` and `iam` are the requests as they came.
+    `aws` are the secret access keys by their id. `sts` and `iam` are the requests as they came.
     """
 
     def __init__(self, pool: str, issuer: str, jwks: dict[str, Any], accounts: frozenset[str]) -> None:
         self.pool, self.issuer, self.jwks, self.accounts = pool, issuer, jwks, accounts
+        self.aws: dict[str, str] = {}
         self.sts: list[dict[str, str]] = []
         self.iam: list[dict[str, Any]] = []
         self.federated: dict[str, list[str]] = {}
@@ -40,13 +48,14 @@ class FakeGoogle:
             return _oauth("invalid_request", "The request must be form encoded.")
         if form.get("grant_type") != EXCHANGE or form.get("requested_token_type") != ACCESS:
             return _oauth("invalid_request", "Unsupported grant or requested token type.")
-        if form.get("subject_token_type") not in SUBJECT_TYPES:
+        if form.get("subject_token_type") not in (*SUBJECT_TYPES, AWS_TYPE):
             return _oauth("invalid_request", "Invalid subject token type.")
         if form.get("audience") != self.pool:
             return _oauth("invalid_request", "Invalid value for audience.")
         if not form.get("scope"):
             return _oauth("invalid_request", "Missing scope.")
-        if fault := self._subject_fault(form.get("subject_token", "")):
+        check = self._aws_fault if form["subject_token_type"] == AWS_TYPE else self._subject_fault
+        if fault := check(form.get("subject_token", "")):
             return _oauth("invalid_grant", fault)
         token = f"ya29.federated-{len(self.federated)}"
         self.federated[token] = form["scope"].split()
@@ -67,6 +76,39 @@ class FakeGoogle:
             return "The ID Token is expired or lacks sub or iat."
         if claims["exp"] - claims["iat"] > 86400 or claims["iat"] > now + 60:
             return "The ID Token's lifetime is too long, or it is issued in the future."
+        return None
+
+    def _aws_fault(self, token: str) -> str | None:
+        """What AWS would say of the request that Google sends there."""
+        try:
+            asked = json.loads(unquote(token))
+            headers = {h["key"].lower(): h["value"] for h in asked["headers"]}
+            url, method = asked["url"], asked["method"]
+            pattern = r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8}/[^/]+/sts/aws4_request), SignedHeaders=([^,]+), Signature=(\w+)"
+            signed = re.fullmatch(pattern, headers["authorization"])
+            assert signed is not None
+            key_id, scope, names, signature = signed.groups()
+            assert {"host", "x-amz-date", "x-goog-cloud-target-resource"} <= set(names.split(";"))
+            assert re.fullmatch(
+                r"https://sts\.[a-z0-9-]+\.amazonaws\.com\?Action=GetCallerIdentity&Version=2011-06-15", url
+            )
+            assert method == "POST"
+            assert headers["host"] == urlsplit(url).netloc
+        except (ValueError, KeyError, TypeError, AssertionError) as e:
+            return f"Error code 400: the AWS request can't be used: {type(e).__name__}"
+        if headers["x-goog-cloud-target-resource"] not in (self.pool, f"https:{self.pool}"):
+            return "The x-goog-cloud-target-resource header does not match the audience."
+        lines = "".join(f"{name}:{headers[name]}\n" for name in names.split(";"))
+        canonical = "\n".join((method, "/", urlsplit(url).query, lines, names, hashlib.sha256(b"").hexdigest()))
+        date, region, *_ = scope.split("/")
+        to_sign = "\n".join(
+            ("AWS4-HMAC-SHA256", headers["x-amz-date"], scope, hashlib.sha256(canonical.encode()).hexdigest())
+        )
+        key = b"AWS4" + self.aws.get(key_id, "").encode()
+        for part in (date, region, "sts", "aws4_request", to_sign):
+            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        if key_id not in self.aws or not hmac.compare_digest(key.hex(), signature):
+            return f"Received invalid AWS response with HTTP code 403: SignatureDoesNotMatch {headers.get('x-amz-security-token')}"
         return None
 
     def _generate(self, account: str) -> Any:

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import quote, quote_plus
@@ -25,7 +25,8 @@ class AuthFault:
 class Authorization:
     """One ready header. `version` tells two values of the same credential apart; `masks` are all values that may not be shown.
 
-    `more` are further headers that belong to it and aren't secret (Google's x-goog-user-project).
+    `more` are further headers that belong to it and aren't secret (Google's x-goog-user-project). `may_go_to` judges an origin
+    ("https://host:443"); None: where the secrets that it was made of may go.
     """
 
     header: str
@@ -35,6 +36,7 @@ class Authorization:
     masks: tuple[str, ...]
     explain: dict[str, object] = field(default_factory=dict[str, object])
     more: tuple[tuple[str, str], ...] = ()
+    may_go_to: Callable[[str], bool] | None = None
 
     def __repr__(self) -> str:
         return f"Authorization(header={self.header!r}, source={self.source!r}, version={self.version!r})"

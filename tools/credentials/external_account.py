@@ -9,17 +9,18 @@ from typing import Any
 
 import orjson
 
-from tools.credentials.authorization import AuthFault
 from tools.credentials.parts import GoogleEndpoints
 
 JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt"
 ID_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105 - a type's name
-_AUDIENCE = re.compile(
+AWS_TYPE = "urn:ietf:params:aws:token-type:aws4_request"
+AUDIENCE = re.compile(
     r"//iam\.googleapis\.com/projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+",
     re.ASCII,
 )
+SERVICE_ACCOUNT = re.compile(r"[a-z0-9._-]+@[a-z0-9.-]+\.iam\.gserviceaccount\.com", re.ASCII)
 _ACCOUNT = re.compile(
-    r"/v1/projects/-/serviceAccounts/[a-z0-9._-]+@[a-z0-9.-]+\.iam\.gserviceaccount\.com:generateAccessToken", re.ASCII
+    rf"/v1/projects/-/serviceAccounts/(?P<who>{SERVICE_ACCOUNT.pattern}):generateAccessToken", re.ASCII
 )
 _QUOTA_PROJECT = re.compile(r"[a-z0-9][a-z0-9:.-]{0,98}", re.ASCII)
 _OWN_KINDS = {
@@ -43,9 +44,20 @@ class ExternalAccount:
     impersonation_url: str | None
     quota_project_id: str | None
 
+    @property
+    def service_account(self) -> str:
+        """Whom it impersonates; empty for nobody."""
+        found = _ACCOUNT.search(self.impersonation_url or "")
+        return found["who"] if found else ""
 
-def read_external_account(text: str, google: GoogleEndpoints) -> ExternalAccount | list[str]:
-    """The account, or everything that is wrong with the JSON, each a sentence (rules E2)."""
+
+def read_external_account(
+    text: str, google: GoogleEndpoints, *, own_identity: bool = False
+) -> ExternalAccount | list[str]:
+    """The account, or everything that is wrong with the JSON, each a sentence (rules E2).
+
+    `own_identity`: the subject token is this process's; its type says whether at AWS or at Kubernetes.
+    """
     try:
         value: Any = orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError):
@@ -59,12 +71,14 @@ def read_external_account(text: str, google: GoogleEndpoints) -> ExternalAccount
         return [f"type must be external_account{f', not {kind} ({why})' if why else ''}"]
     found = [*_source_faults(account.get("credential_source")), *_host_faults(account, google)]
     audience = account.get("audience")
-    if not isinstance(audience, str) or not _AUDIENCE.fullmatch(audience):
+    if not isinstance(audience, str) or not AUDIENCE.fullmatch(audience):
         found.append(
             "audience must be //iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER"
         )
     token_type = account.get("subject_token_type", JWT_TYPE)
-    if token_type not in (JWT_TYPE, ID_TOKEN_TYPE):
+    if own_identity and token_type not in (JWT_TYPE, AWS_TYPE):
+        found.append(f"subject_token_type must be {AWS_TYPE} (AWS) or {JWT_TYPE} (Kubernetes)")
+    elif not own_identity and token_type not in (JWT_TYPE, ID_TOKEN_TYPE):
         found.append(f"subject_token_type must be {JWT_TYPE} or {ID_TOKEN_TYPE}: the subject token is a JWT")
     url = account.get("service_account_impersonation_url")
     if url is not None and not _is_impersonation(url, google):
@@ -76,12 +90,6 @@ def read_external_account(text: str, google: GoogleEndpoints) -> ExternalAccount
     if quota is not None and not (isinstance(quota, str) and _QUOTA_PROJECT.fullmatch(quota)):
         found.append("quota_project_id is not a project id")
     return found or ExternalAccount(str(audience), str(token_type), url, quota)
-
-
-def external_account_faults(text: str, google: GoogleEndpoints | None = None) -> list[AuthFault]:
-    """What is wrong with a JSON that is given inline, for writing time (rules E2)."""
-    read = read_external_account(text, google or GoogleEndpoints())
-    return [] if isinstance(read, ExternalAccount) else [AuthFault("api_key_value", fault) for fault in read]
 
 
 def _is_impersonation(url: object, google: GoogleEndpoints) -> bool:
@@ -99,7 +107,7 @@ def _source_faults(source: object) -> list[str]:
         return []  # its url members belong to AWS's metadata service and aren't used either
     return [
         f"credential_source.{kind} {does}, which a gateway never does for a tenant: remove credential_source, the subject "
-        "token comes from the integration's key or token_url"
+        "token comes from the integration's key, from token_url, or from where the operator says"
         for kind, does in _SOURCES.items()
         if kind in kinds
     ]

@@ -1,9 +1,10 @@
 """`gcp_wif`: Google's Workload Identity Federation (RFC 8693 at sts.googleapis.com, then optionally generateAccessToken).
 
-The subject token is a JWT of our own (source 1) or another token endpoint's (source 2); see rules E1-E4.
+The subject token is a JWT of our own (source 1), another token endpoint's (source 2), or this process's own at AWS or Kubernetes
+for whom the operator lists (source 3); see rules E1-E4.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,9 +17,10 @@ from tools.credentials.assertion import Claims, sign
 from tools.credentials.authorization import AuthFault, masks_of
 from tools.credentials.client_auth import ClientSecret, Form
 from tools.credentials.diagnosis import refused
-from tools.credentials.external_account import ExternalAccount, read_external_account
+from tools.credentials.external_account import AWS_TYPE, ExternalAccount, read_external_account
 from tools.credentials.minted import KeyReader, MintedCredential, Secrets, note_scopes, warn
-from tools.credentials.parts import CredentialParts
+from tools.credentials.own_identity import AllowedIdentity, OwnIdentity, Platform, SubjectToken, may_go_to
+from tools.credentials.parts import CredentialParts, GoogleEndpoints
 from tools.credentials.request_faults import life_faults, parameter_faults, scope_faults, url_faults
 from tools.credentials.scopes import distinct
 from tools.credentials.token_answer import BadAnswer, TokenAnswer, json_object, read_token_answer
@@ -42,6 +44,9 @@ CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a type's name
 SUBJECT_LIFE_S = 600
+_NO_SOURCE = (
+    "gcp_wif needs a source for its subject token: a private key, or token_url with client_id and client secret"
+)
 
 
 def faults(auth: AuthConfig) -> list[AuthFault]:
@@ -52,14 +57,9 @@ def faults(auth: AuthConfig) -> list[AuthFault]:
         )
     if auth.scopes:
         found.append(AuthFault("scopes", "gcp_wif takes gcp_scopes, not scopes"))
-    if not auth.private_key_ssm_param_path and not _asks_elsewhere(auth):
-        found.append(
-            AuthFault(
-                "private_key_ssm_param_path",
-                "gcp_wif needs a source for its subject token: a private key, or token_url with client_id and client secret; "
-                "this process's own AWS or Kubernetes identity can't be used yet",
-            )
-        )
+    if not (auth.private_key_ssm_param_path or _asks_elsewhere(auth) or uses_own_identity(auth)):
+        # Half of a source isn't none: an identity that the operator lends is never taken by an oversight.
+        found.append(AuthFault("private_key_ssm_param_path", _NO_SOURCE))
     if auth.assertion_algorithm is not None:
         found.append(
             AuthFault("assertion_algorithm", "Google verifies RS256 and ES256 only; the key decides, so leave it out")
@@ -68,11 +68,31 @@ def faults(auth: AuthConfig) -> list[AuthFault]:
     return found + life_faults(auth, 600, 43200, "the life that is asked for at impersonation")
 
 
-def identity_faults(auth: AuthConfig, workspace: str, integration_id: str, public_url: str) -> list[AuthFault]:
-    """Under our public URL neither iss nor sub can be chosen: one tenant could speak for another (rules E1).
+def uses_own_identity(auth: AuthConfig) -> bool:
+    """Whether the subject token is this process's own (source 3): nothing of another source is there."""
+    others = (
+        auth.private_key_ssm_param_path,
+        auth.token_url,
+        auth.client_id,
+        auth.client_secret_ssm_param_path,
+        auth.assertion_issuer,
+        auth.assertion_subject,
+        auth.assertion_audience,
+    )
+    return auth.type == "gcp_wif" and not any(others)
 
-    For writing time, and asked again at each mint. Nothing to say where the subject token isn't signed by us.
+
+def identity_faults(
+    auth: AuthConfig, workspace: str, integration_id: str, public_url: str, own_identity: OwnIdentity
+) -> list[AuthFault]:
+    """Under our public URL neither iss nor sub can be chosen: one tenant could speak for another; and this process's own
+    identity is for workspaces that the operator lists (rules E1).
+
+    For writing time, and asked again at each mint. Nothing to say where the subject token comes from token_url.
     """
+    if uses_own_identity(auth) and not own_identity.of(workspace):
+        lent = "; this gateway's own AWS or Kubernetes identity isn't open to this workspace"
+        return [AuthFault("private_key_ssm_param_path", _NO_SOURCE + lent)]
     if not auth.private_key_ssm_param_path:
         return []
     own = _own_issuer(workspace, integration_id, public_url)
@@ -97,6 +117,28 @@ def identity_faults(auth: AuthConfig, workspace: str, integration_id: str, publi
     return []
 
 
+def account_faults(auth: AuthConfig, text: str, workspace: str, own_identity: OwnIdentity) -> list[AuthFault]:
+    """What is wrong with a JSON that is given inline, for writing time (rules E1, E2)."""
+    read = read_external_account(text, GoogleEndpoints(), own_identity=uses_own_identity(auth))
+    if not isinstance(read, ExternalAccount):
+        return [AuthFault("api_key_value", fault) for fault in read]
+    if uses_own_identity(auth) and _entry(read, workspace, own_identity) is None:
+        return [AuthFault("api_key_value", _not_lent(read))]
+    return []
+
+
+def _entry(account: ExternalAccount, workspace: str, own_identity: OwnIdentity) -> AllowedIdentity | None:
+    return own_identity.entry(workspace, account.audience, account.service_account)
+
+
+def _not_lent(account: ExternalAccount) -> str:
+    whom = account.service_account or "no service account"
+    return (
+        f"this gateway's own identity isn't open to this workspace for {account.audience} with {whom}: "
+        "the operator's list has to name exactly these"
+    )
+
+
 def secret_paths(auth: AuthConfig) -> tuple[str, ...]:
     source = auth.private_key_ssm_param_path or auth.client_secret_ssm_param_path
     return tuple(path for path in (auth.ssm_param_path, source) if path)
@@ -112,16 +154,23 @@ def make(auth: AuthConfig, parts: CredentialParts) -> Credential:
     keys = KeyReader(auth, auth.private_key_ssm_param_path or "")
 
     async def mint(secrets: Secrets, trail: Trail) -> Token:
-        account = read_external_account(secrets[json_path].value, parts.google)
+        lent = uses_own_identity(auth)
+        account = read_external_account(secrets[json_path].value, parts.google, own_identity=lent)
         if not isinstance(account, ExternalAccount):
             raise Misconfigured(f"the external_account JSON under {json_path} can't be used: {'; '.join(account)}")
         scopes = distinct(auth.gcp_scopes) or (CLOUD_PLATFORM,)
         if not auth.gcp_scopes:
             warn(trail, ["gcp_scopes isn't set: the token is good for everything (cloud-platform)"])
+        entry: AllowedIdentity | None = None
         if auth.private_key_ssm_param_path:
-            subject = _signed(auth, parts, account, keys, secrets, trail)
+            subject = SubjectToken(_signed(auth, parts, account, keys, secrets, trail))
+        elif lent:
+            entry = _entry(account, parts.workspace, parts.own_identity)
+            if entry is None:
+                raise Misconfigured(_not_lent(account))
+            subject = await _own(parts, account, trail)
         else:
-            subject = await _asked(auth, parts, secrets, trail)
+            subject = SubjectToken(await _asked(auth, parts, secrets, trail))
         # With impersonation STS gets cloud-platform and the wanted scopes go to generateAccessToken (rules E4).
         sts_scopes = (CLOUD_PLATFORM,) if account.impersonation_url else scopes
         answer = await _exchange(parts, account, subject, sts_scopes, trail)
@@ -133,7 +182,8 @@ def make(auth: AuthConfig, parts: CredentialParts) -> Credential:
         else:
             note_scopes(trail, scopes, answer)
         more = (("x-goog-user-project", account.quota_project_id),) if account.quota_project_id else ()
-        return Token(token, life, masks_of([token, answer.access_token, subject]), trail, more)
+        masks = masks_of([token, answer.access_token, subject.value, *subject.hidden])
+        return Token(token, life, masks, trail, more, _destinations(entry))
 
     return MintedCredential(auth, parts, secret_paths(auth), mint)
 
@@ -155,7 +205,7 @@ def _signed(
     auth: AuthConfig, parts: CredentialParts, account: ExternalAccount, keys: KeyReader, secrets: Secrets, trail: Trail
 ) -> str:
     """Source 1: a JWT by the integration's own key."""
-    if found := identity_faults(auth, parts.workspace, parts.integration_id, parts.public_url):
+    if found := identity_faults(auth, parts.workspace, parts.integration_id, parts.public_url, parts.own_identity):
         raise Misconfigured(found[0].message)
     key = keys.key(secrets)
     issuer = auth.assertion_issuer or _own_issuer(parts.workspace, parts.integration_id, parts.public_url)
@@ -192,8 +242,22 @@ def _is_jwt(token: str) -> bool:
     return True
 
 
+async def _own(parts: CredentialParts, account: ExternalAccount, trail: Trail) -> SubjectToken:
+    """Source 3: what this process is at AWS or Kubernetes. Only asked for after the operator's list was."""
+    source = parts.own_identity.source
+    platform: Platform = "AWS" if account.subject_token_type == AWS_TYPE else "Kubernetes"
+    trail["subject_token"] = f"this gateway's own {platform} identity"
+    if source is None:
+        raise Misconfigured("this process has no identity of its own")
+    return await (source.aws(account.audience) if platform == "AWS" else source.kubernetes())
+
+
+def _destinations(entry: AllowedIdentity | None) -> Callable[[str], bool] | None:
+    return None if entry is None else lambda origin: may_go_to(origin, entry.origins)
+
+
 async def _exchange(
-    parts: CredentialParts, account: ExternalAccount, subject: str, scopes: Sequence[str], trail: Trail
+    parts: CredentialParts, account: ExternalAccount, subject: SubjectToken, scopes: Sequence[str], trail: Trail
 ) -> TokenAnswer:
     """The STS exchange (RFC 8693 2.1). Repeating it with one subject token is what Google's own client does."""
     trail["grant"] = EXCHANGE
@@ -204,11 +268,11 @@ async def _exchange(
             ("audience", account.audience),
             *scope_field(scopes),
             ("requested_token_type", ACCESS_TOKEN_TYPE),
-            ("subject_token", subject),
+            ("subject_token", subject.value),
             ("subject_token_type", account.subject_token_type),
         ]
 
-    return await TokenEndpoint(parts, parts.google.sts, [], trail).token(fields)
+    return await TokenEndpoint(parts, parts.google.sts, [], trail).token(fields, hidden=subject.hidden)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class MintedCredential:
             masks=held.token.masks,
             explain=held.token.explain | {"cache": "hit" if held.hit else "mint"},
             more=held.token.more,
+            may_go_to=held.token.may_go_to,
         )
         if held.hit:
             self._made = made

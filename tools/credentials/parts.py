@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tools.address_guard import NetworkPolicy
+from tools.credentials.own_identity import NOBODY, OwnIdentity
 from tools.credentials.reader import SecretReader
 from tools.credentials.token_cache import TokenCache
 from tools.upstream import Upstream
@@ -36,3 +37,4 @@ class CredentialParts:
     public_url: str = ""
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
     google: GoogleEndpoints = GoogleEndpoints()
+    own_identity: OwnIdentity = NOBODY

@@ -26,7 +26,8 @@ _MAX_ENTRIES = 10_000
 class Token:
     """A minted token. `life_s` counts from just before the request was sent; 0 or less: for those who wait for it only (B5).
 
-    `masks` are the spellings of every secret of its mint; `explain` is the way to it, without any of them.
+    `masks` are the spellings of every secret of its mint; `explain` is the way to it, without any of them. `may_go_to` judges an
+    origin ("https://host:443"); None: where its secrets may go.
     """
 
     value: str = field(repr=False)
@@ -34,6 +35,7 @@ class Token:
     masks: tuple[str, ...] = field(default=(), repr=False)
     explain: dict[str, object] = field(default_factory=dict[str, object], repr=False)
     more: tuple[tuple[str, str], ...] = ()
+    may_go_to: Callable[[str], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

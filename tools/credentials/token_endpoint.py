@@ -41,18 +41,23 @@ class TokenEndpoint:
         trail["token_endpoint"] = url
         check_destination(parts, url, paths)
 
-    async def token(self, fields: Callable[[], Form], client: ClientSecret | None = None) -> TokenAnswer:
-        """Asks for a token. Raises CredentialRejected, Misconfigured, CredentialUnavailable, each saying what to change."""
+    async def token(
+        self, fields: Callable[[], Form], client: ClientSecret | None = None, *, hidden: Sequence[str] = ()
+    ) -> TokenAnswer:
+        """Asks for a token. Raises CredentialRejected, Misconfigured, CredentialUnavailable, each saying what to change.
+
+        `hidden`: secrets inside the fields, which the server's words may not show by themselves.
+        """
         if client is None:
-            read, answer, hidden = await self._ask(fields, None, None)
+            read, answer, sent = await self._ask(fields, None, None)
         else:
             memory, name = self._parts.tokens.methods, self._name(client)
             method = client.method or memory.get(name)
-            read, answer, hidden = await self._ask(fields, client, method or "basic")
+            read, answer, sent = await self._ask(fields, client, method or "basic")
             if method is None:
                 if isinstance(read, BadAnswer) and _speaks_the_other_way(answer, read):
                     first = f"basic: {read.what}"
-                    read, answer, hidden = await self._ask(fields, client, "post")
+                    read, answer, sent = await self._ask(fields, client, "post")
                     self._trail["client_auth_tried"] = [first, f"post: {_said(read)}"]
                     method = "post"
                 if not isinstance(read, BadAnswer):
@@ -61,7 +66,9 @@ class TokenEndpoint:
             # Neither way worked: the secret is wrong, whatever the two answers called it (rules B1).
             tried: object = self._trail.get("client_auth_tried")
             now = self._parts.tokens.timing.wall()
-            raise refused(read, answer, self._trail, Masker(masks_of(hidden)), now, both_failed=tried is not None)
+            raise refused(
+                read, answer, self._trail, Masker(masks_of([*sent, *hidden])), now, both_failed=tried is not None
+            )
         return read
 
     def _name(self, client: ClientSecret) -> tuple[str, str, str, str]:
