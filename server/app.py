@@ -11,15 +11,19 @@ from typing import Any
 import anyio
 from mcp.server import Server
 
+from server.access_tokens import AccessTokens, Issuer
 from server.announcements import Announcements
-from server.auth import Keys
+from server.auth import GuessLimit, Keys
 from server.background import Worker
+from server.bearer import Bearer
 from server.calls import HistoryRules, WrittenBehind
 from server.config_watch import config_watch
+from server.issuer_keys import IssuerKeys
 from server.keyring import Keyring
 from server.launching import Launcher
 from server.mcp_app import make_server
 from server.process_identity import ProcessIdentity
+from server.protected_resources import ProtectedResources
 from server.secret_stores.opening import open_keyring, open_secret_store
 from server.settings import Settings
 from server.store.approvals import SqlApprovals
@@ -86,6 +90,8 @@ class App:
     registry: SqlRegistry
     secrets: SecretStore
     keys: Keys
+    bearer: Bearer
+    resources: ProtectedResources | None
     key_store: SqlKeyStore
     catalogs: Catalogs
     gateway: Gateway
@@ -148,6 +154,8 @@ async def open_app(
                     partial(_keep_house, app, SqlResultStore(database, ring), SqlCallKeys(database)),
                 )
                 tasks.start_soon(_watch, "history", app.history.run)
+                if app.resources is not None:
+                    tasks.start_soon(_watch, "identity providers", partial(_renew_keys, app))
                 if app.worker is not None:
                     tasks.start_soon(_watch, "background calls", app.worker.run)
                 if watch is not None:
@@ -265,11 +273,15 @@ def _assemble(
         pinned=settings.pinned_tools,
     )
     keys = Keys(key_store)
+    access, trusted = _open_access(settings, registry)
+    resources = ProtectedResources(settings.public_url, settings.identity_providers) if access else None
     app = App(
         settings,
         registry,
         secrets,
         keys,
+        Bearer(keys, access, resources, GuessLimit()),
+        resources,
         key_store,
         catalogs,
         gateway,
@@ -293,10 +305,26 @@ def _assemble(
         sessions.aclose,
         tokens.aclose,
         upstream.aclose,
+        *trusted,
         keys.write_used,
         history.close,
         *closing,
     ]
+
+
+def _open_access(
+    settings: Settings, registry: SqlRegistry
+) -> tuple[AccessTokens | None, list[Callable[[], Awaitable[None]]]]:
+    """What checks access tokens, with what closes it; None where no identity provider is trusted."""
+    if not settings.identity_providers:
+        return None, []
+    # The operator named these hosts, so they may be on his own network; what must never be reached isn't reached here either.
+    network = NetworkPolicy(allow_private=True)
+    upstream = Upstream(network, engine=HttpEngine(network, user_agent=f"integrations-mcp/{VERSION}"))
+    private_allowed = settings.private_networks is not False
+    issuers = [Issuer(p, IssuerKeys(p, upstream, private_allowed=private_allowed)) for p in settings.identity_providers]
+    access = AccessTokens(issuers, registry.workspace_id)
+    return access, [access.aclose, upstream.aclose]
 
 
 def _log_fault(call_id: str, fault: BaseException) -> None:
@@ -323,6 +351,12 @@ async def _follow_changes(app: App) -> None:
 async def _follow_keys(app: App) -> None:
     async for _ in app.key_store.key_changes():
         app.keys.forget()
+
+
+async def _renew_keys(app: App) -> None:
+    while True:
+        await app.bearer.renew()
+        await anyio.sleep(_HOUSEKEEPING_S)
 
 
 async def _keep_house(app: App, results: SqlResultStore, call_keys: SqlCallKeys) -> None:

@@ -214,10 +214,10 @@ class Keys:
         ):
             if own is not None and (wanted is None or not wanted <= own):
                 raise Forbidden(f"a key can't be given more {name} than your own")
-        if by.kind == "key":
-            own_row = await self._store.get_key(by.workspace, by.id)
-            if own_row.expires_at is not None and (row.expires_at is None or row.expires_at > own_row.expires_at):
-                raise Forbidden(f"a key can't outlive your own, which ends {own_row.expires_at:%Y-%m-%d %H:%M} UTC")
+        ends = (await self._store.get_key(by.workspace, by.id)).expires_at if by.kind == "key" else by.ends
+        if ends is not None and (row.expires_at is None or row.expires_at > ends):
+            own = "key" if by.kind == "key" else "access token"
+            raise Forbidden(f"a key can't outlive your own {own}, which ends {ends:%Y-%m-%d %H:%M} UTC")
 
     async def _insert(self, row: ApiKey, old_id: str | None = None) -> NewKey:
         from dataclasses import replace

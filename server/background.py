@@ -175,8 +175,10 @@ class Worker:
         return await self._gateway.run(caller, catalog, tool, call.arguments, context, call.id)
 
     async def _caller(self, call: BackgroundCall) -> Caller:
-        """Raises NotAllowed where the key is gone. A local user's rights are those of his own start."""
+        """Raises NotAllowed where the key is gone or the token's time is over. A local user's rights are those of his own start."""
         if call.caller.kind != "key":
+            if call.caller.ends is not None and call.caller.ends <= self._now():
+                raise NotAllowed("the access token that made this call expired before it ran")
             return call.caller
         try:
             row = await self._keys.get_key(call.caller.workspace, call.caller.id)

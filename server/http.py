@@ -19,10 +19,10 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.app import App
-from server.bearer import bearer_caller
 from server.fast_path import FastPath
 from server.hosts_allowed import AllowedHosts
 from server.mcp_app import CALLER, set_calling
+from server.protected_resources import WELL_KNOWN
 from server.refusals import refusal, refused
 from tools.callers import Caller
 from tools.errors import GatewayError
@@ -66,7 +66,7 @@ class HttpApp:
             if app.settings.fast_path
             else None
         )
-        self._users: dict[str, AuthenticatedUser] = {}
+        self._users: dict[tuple[str, str], AuthenticatedUser] = {}
         self._in_flight = 0
         self._idle = anyio.Event()
 
@@ -92,7 +92,9 @@ class HttpApp:
         if not_for_us := self._allowed.refusal(headers.get(b"host"), headers.get(b"origin")):
             await answer(send, not_for_us[0], refused(not_for_us[1], "host_refused", request_id))
             return
-        if path in (MCP_PATH, SSE_PATH) or path.startswith(MESSAGES_PATH):
+        if path.startswith(WELL_KNOWN) and (document := self._app.resources and self._app.resources.metadata(path)):
+            await _public(scope, document, send)
+        elif path in (MCP_PATH, SSE_PATH) or path.startswith(MESSAGES_PATH):
             await self._mcp(path, headers, scope, receive, send)
         else:
             await self._rest(scope, receive, send)
@@ -132,17 +134,18 @@ class HttpApp:
 
     def _user_of(self, caller: Caller) -> AuthenticatedUser:
         """Without this object the SDK doesn't bind sessions to the credential that opened them."""
-        user = self._users.get(caller.id)
+        key = (caller.id, caller.workspace)
+        user = self._users.get(key)
         if user is None:
             token = AccessToken(token="-", client_id=caller.id, scopes=[], subject=caller.workspace)  # noqa: S106
             user = AuthenticatedUser(token)
             if len(self._users) < 10_000:
-                self._users[caller.id] = user
+                self._users[key] = user
         return user
 
     async def caller(self, headers: dict[bytes, bytes], scope: Scope) -> Caller:
-        """Who is calling. Raises Unauthenticated, RateLimited, StorageUnavailable."""
-        return await bearer_caller(self._app.keys, headers, scope.get("client"))
+        """Who is calling. Raises as `Bearer.caller` does."""
+        return await self._app.bearer.caller(headers, scope.get("client"), scope["path"])
 
     async def _count(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Counts what is running, for draining; a GET stream isn't a running call."""
@@ -203,6 +206,17 @@ async def answer(
     }
     await send(start)
     await send({"type": "http.response.body", "body": data})
+
+
+async def _public(scope: Scope, document: bytes, send: Send) -> None:
+    """A document that is the same for everybody."""
+    if scope["method"] not in ("GET", "HEAD"):
+        await _not_allowed(send, "GET or HEAD", scope[REQUEST_ID])
+        return
+    headers = [(b"content-type", b"application/json"), (b"cache-control", b"public, max-age=300")]
+    headers.append((b"content-length", b"%d" % len(document)))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": document})
 
 
 async def _not_allowed(send: Send, allow: str, request_id: str) -> None:

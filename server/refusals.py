@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from tools.errors import GatewayError, InvalidRequest, Issue, RateLimited, StorageUnavailable, Unauthenticated
+from tools.errors import (
+    GatewayError,
+    IdentityProviderUnavailable,
+    InvalidRequest,
+    Issue,
+    MissingPermission,
+    RateLimited,
+    StorageUnavailable,
+    Unauthenticated,
+)
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -14,8 +23,10 @@ def refusal(error: GatewayError, request_id: str) -> tuple[int, dict[str, Any], 
         case InvalidRequest():
             return error.status, {"detail": [_shown(issue) for issue in error.issues]}, headers
         case Unauthenticated():
-            headers.append((b"www-authenticate", b"Bearer"))
-        case RateLimited():
+            headers.append((b"www-authenticate", error.challenge.encode()))
+        case MissingPermission(challenge=str(challenge)):
+            headers.append((b"www-authenticate", challenge.encode()))
+        case RateLimited() | IdentityProviderUnavailable():
             headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
         case StorageUnavailable():
             headers.append((b"retry-after", b"5"))

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.app import App
 from server.jwks_routes import add_jwks
+from server.mcp_app import CALLER
 from server.openapi import document
 from server.refusals import refusal, refused
 from server.rest.answering import Door
@@ -24,7 +25,8 @@ from server.rest.keys import add_keys
 from server.rest.secrets import add_secrets
 from server.rest.signing_keys import add_signing_keys
 from server.telemetry import Log
-from tools.errors import GatewayError, Internal, InvalidRequest, Issue
+from tools.callers import Caller
+from tools.errors import GatewayError, Internal, InvalidRequest, Issue, MissingPermission
 
 _REQUEST_ID = "integrations_mcp.request_id"
 log = Log("integrations_mcp")
@@ -44,11 +46,17 @@ def rest_app(app: App) -> ASGIApp:
     add_jwks(api, app)
     described = document(api.routes)
 
+    async def refuse(request: Request, error: Exception) -> Response:
+        caller = request.scope.get(CALLER)
+        if isinstance(error, MissingPermission) and isinstance(caller, Caller) and caller.kind == "token":
+            app.bearer.explain(error, request.scope["path"])
+        return await _refuse(request, error)
+
     async def openapi() -> Response:
         return JSONResponse(described)
 
     api.add_api_route("/openapi.json", openapi, include_in_schema=False)
-    api.add_exception_handler(GatewayError, _refuse)
+    api.add_exception_handler(GatewayError, refuse)
     api.add_exception_handler(RequestValidationError, _invalid)
     api.add_exception_handler(HTTPException, _unrouted)
     api.add_exception_handler(Exception, _fault)

@@ -6,8 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from server.identity_providers import IdentityProvider, may_fetch
 from tools.bindings import AllowedSecretPath
 from tools.credentials.external_account import AUDIENCE, SERVICE_ACCOUNT
 from tools.credentials.own_identity import AllowedIdentity
@@ -161,6 +171,10 @@ class Settings(BaseModel):
     allowed_origins: tuple[str, ...] = Field(
         default=(), description="JSON list of further Origin headers that are accepted."
     )
+    identity_providers: tuple[IdentityProvider, ...] = Field(
+        default=(),
+        description="JSON list of issuers whose access tokens are taken beside API keys; needs PUBLIC_URL. See docs/oauth.md.",
+    )
     max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, description="Largest request body that is read.")
     grace_seconds: float = Field(default=10, ge=0, le=600, description="How long SIGTERM lets running calls end.")
     result_budget: int = Field(
@@ -263,6 +277,23 @@ class Settings(BaseModel):
             raise ValueError("a URL begins with https://")
         return url.rstrip("/")
 
+    @model_validator(mode="after")
+    def _providers(self) -> "Settings":
+        providers = self.identity_providers
+        if providers and not self.public_url:
+            raise ValueError(
+                f"{ENV_PREFIX}IDENTITY_PROVIDERS needs {ENV_PREFIX}PUBLIC_URL: tokens are for the URL that clients use"
+            )
+        if len({p.issuer for p in providers}) < len(providers):
+            raise ValueError(f"{ENV_PREFIX}IDENTITY_PROVIDERS: an issuer is there twice")
+        for url in (u for p in providers for u in (p.issuer, p.jwks_url) if u):
+            if not may_fetch(url, self.private_networks is not False):
+                raise ValueError(
+                    f"{ENV_PREFIX}IDENTITY_PROVIDERS: {url} must be https (http only on this machine, or where "
+                    f"{ENV_PREFIX}ALLOW_PRIVATE_NETWORKS allows some)"
+                )
+        return self
+
 
 def read_settings(environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
     """Flags (None: not given) win over the environment. Raises SettingsError with every fault."""
@@ -306,6 +337,7 @@ def _from_text(field: str, text: str) -> Any:
         "allowed_hosts",
         "allowed_origins",
         "pinned_tools",
+        "identity_providers",
     ):
         return text
     if not text.lstrip().startswith(("[", "{")):

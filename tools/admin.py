@@ -83,7 +83,7 @@ class Admin:
         continuation_token: int = 0,
     ) -> IntegrationPage:
         """A page, newest first by default; `sort_by` is [+|-](name|display_name|created_at|updated_at)."""
-        _require(caller, "Integration.view")
+        caller.require("Integration.view")
         sort, descending = parse_sort(sort_by)
         query = ListQuery(
             enabled, protocol, search, sort, descending, limit, continuation_token, await self._visible_ids(caller)
@@ -100,7 +100,7 @@ class Admin:
 
     async def get(self, caller: Caller, ref: str) -> Integration:
         """By id or name; what the caller's narrowing hides isn't found. Show it with `shown`."""
-        _require(caller, "Integration.view")
+        caller.require("Integration.view")
         return await self._find(caller, ref)
 
     def shown(self, caller: Caller, integration: Integration) -> IntegrationResponse:
@@ -118,7 +118,7 @@ class Admin:
 
     async def endpoint(self, caller: Caller, ref: str, endpoint_name: str) -> tuple[Integration, EndpointConfig]:
         """One endpoint of an integration. Raises NotFound with the nearest name that the caller sees."""
-        _require(caller, "Integration.view")
+        caller.require("Integration.view")
         integration = await self._find(caller, ref)
         seen = [e for e in self._shown_endpoints(integration) if self._sees_endpoint(caller, integration, e)]
         for endpoint in seen:
@@ -150,7 +150,7 @@ class Admin:
         self, caller: Caller, request: CreateIntegrationRequest, *, validate_only: bool = False
     ) -> Written:
         """`validate_only` checks everything and writes nothing; `after` is then what would be stored."""
-        _require(caller, "Integration.create")
+        caller.require("Integration.create")
         _require_whole(caller)
         if not validate_only:
             written = self._audited(caller, "integration.create", await self._writer.create(caller, request))
@@ -169,7 +169,7 @@ class Admin:
         validate_only: bool = False,
     ) -> Written:
         """A function as `request` is given the integration as it is when it is written (for a change of one endpoint)."""
-        _require(caller, "Integration.update")
+        caller.require("Integration.update")
         current = await self._find_whole(caller, ref)
         if not validate_only:
             written = await self._writer.update(caller, ref, request, if_match)
@@ -179,7 +179,7 @@ class Admin:
         return Written(current, draft.integration, draft.rebound)
 
     async def delete(self, caller: Caller, ref: str, if_match: int | None = None) -> Integration:
-        _require(caller, "Integration.delete")
+        caller.require("Integration.delete")
         await self._find_whole(caller, ref)
         gone = await self._writer.delete(caller, ref, if_match)
         self._listings.forget(gone)
@@ -213,7 +213,7 @@ class Admin:
 
     async def calls(self, caller: Caller, query: CallQuery) -> Sequence[CallRecord]:
         """Newest first; of a narrowed caller's own integrations and tools only (rules H4)."""
-        _require(caller, "Integration.view")
+        caller.require("Integration.view")
         return await self._history.calls(
             caller.workspace, replace(query, integrations=caller.integrations, tools=caller.tools)
         )
@@ -223,7 +223,7 @@ class Admin:
     ) -> Sequence[AuditRecord]:
         """Newest first. Changes of keys need ApiKey.view, those of shared secrets Secret.write; a key that is narrowed to tools
         sees none, since a change shows the whole integration."""
-        _require(caller, "Integration.view")
+        caller.require("Integration.view")
         kinds: set[Kind] = set() if caller.tools is not None else {"integration"}
         if caller.tools is None and caller.integrations is None:
             kinds |= {kind for kind, needed in _AUDIT_NEEDS.items() if caller.may(needed)}
@@ -242,10 +242,10 @@ class Admin:
         confirm: Confirm | None = None,
     ) -> Outcome:
         """Runs the same pipeline as a tool call, approval included; raises InvalidRequest where the arguments don't fit (semantics: "test")."""
-        _require(caller, "Integration.view")
+        caller.require("Integration.view")
         integration, endpoint = await self.endpoint(caller, ref, endpoint_name)
         if endpoint.method != "GET" and self._rules.test_requires == "execute":
-            _require(caller, "Integration.execute")
+            caller.require("Integration.execute")
         catalog = await self._catalogs.get(caller.workspace)
         tool = self.tool(integration, endpoint)
         context = CallContext(hops=hops, confirm=confirm)
@@ -275,7 +275,7 @@ class Admin:
 
     async def health(self, caller: Caller) -> dict[str, Any]:
         """Every enabled integration that the caller sees, probed side by side."""
-        _require(caller, "Integration.view")
+        caller.require("Integration.view")
         catalog = await self._catalogs.get(caller.workspace)
         seen = [i for i in catalog.integrations if i.enabled and self._sees(caller, i)]
         results = await self._health.check_all(seen)
@@ -283,7 +283,7 @@ class Admin:
 
     async def test_connection(self, caller: Caller, ref: str) -> dict[str, Any]:
         """One fresh probe with the credential, kept as last_tested_at and last_test_status."""
-        _require(caller, "Integration.view")
+        caller.require("Integration.view")
         integration = await self._find(caller, ref)
         if integration.protocol == "mcp":
             await self._listings.read_if_possible(integration)
@@ -410,11 +410,6 @@ def parse_sort(sort_by: str | None) -> tuple[SortField, bool]:
             )
         ]
     )
-
-
-def _require(caller: Caller, permission: Permission) -> None:
-    if not caller.may(permission):
-        raise Forbidden(f"this needs the permission {permission}")
 
 
 def _require_whole(caller: Caller) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tools.approvals import Approval, Approvals, decision
-from tools.callers import Caller, Permission
+from tools.callers import Caller
 from tools.errors import Forbidden, NotFound
 from tools.history import AuditRecord
 
@@ -23,12 +23,12 @@ class ApprovalAdmin:
 
     async def list(self, caller: Caller) -> list[Approval]:
         """What waits, was approved and isn't used yet, or was denied, newest first; within the caller's narrowing."""
-        _require(caller, "Integration.view")
+        caller.require("Integration.view")
         return [a for a in await self._approvals.open(caller.workspace, self._now()) if _sees(caller, a)]
 
     async def get(self, caller: Caller, id: str) -> Approval:
         """Raises NotFound, also for one that is used up, expired or outside of the caller's narrowing."""
-        _require(caller, "Integration.view")
+        caller.require("Integration.view")
         found = await self._approvals.get(caller.workspace, id, self._now())
         if found is None or not _sees(caller, found):
             raise NotFound(
@@ -45,7 +45,7 @@ class ApprovalAdmin:
         return await self._decide(caller, id, approve=False)
 
     async def _decide(self, caller: Caller, id: str, *, approve: bool) -> Approval:
-        _require(caller, "Integration.update")
+        caller.require("Integration.update")
         found = await self.get(caller, id)
         if approve and caller.kind != "local" and (caller.kind, caller.id) == (found.caller_kind, found.caller):
             raise Forbidden("the key that asked for this call can't approve it: use another key, or the shell")
@@ -53,11 +53,6 @@ class ApprovalAdmin:
             raise NotFound(f"approval {id[:40]} doesn't wait any more: it was decided, used, or it expired")
         self._record(decision(caller, "approval.approve" if approve else "approval.deny", found, self._now()))
         return replace(found, state="approved" if approve else "denied")
-
-
-def _require(caller: Caller, permission: Permission) -> None:
-    if not caller.may(permission):
-        raise Forbidden(f"this needs the permission {permission}")
 
 
 def _sees(caller: Caller, approval: Approval) -> bool:

@@ -178,8 +178,7 @@ class AuthAdmin:
 
     async def _to_change(self, caller: Caller, ref: str) -> Integration:
         integration = await self._admin.get(caller, ref)
-        if not caller.may("Integration.update"):
-            raise Forbidden("this needs the permission Integration.update")
+        caller.require("Integration.update")
         if caller.tools is not None:
             raise Forbidden("this key is narrowed to some tools, so it can't change integrations")
         if integration.builtin and caller.kind != "local":

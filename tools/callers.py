@@ -1,7 +1,10 @@
 """The noun "caller": who is asking, for which workspace, and what they may do."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, get_args
+
+from tools.errors import MissingPermission
 
 Permission = Literal[
     "Integration.view",
@@ -29,7 +32,10 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking. `integrations` (ids) and `tools` (names) narrow what is seen and called; None is everything."""
+    """Who is asking. `integrations` (ids) and `tools` (names) narrow what is seen and called; None is everything.
+
+    `id` of a token is its issuer and subject with a blank between. `ends` is when a token's rights do; a key's are looked up.
+    """
 
     id: str
     workspace: str
@@ -38,9 +44,15 @@ class Caller:
     permissions: frozenset[Permission] = field(default_factory=frozenset[Permission])
     integrations: frozenset[str] | None = None
     tools: frozenset[str] | None = None
+    ends: datetime | None = None
 
     def may(self, permission: Permission) -> bool:
         return permission in self.permissions
+
+    def require(self, permission: Permission) -> None:
+        """Raises MissingPermission."""
+        if permission not in self.permissions:
+            raise MissingPermission(permission)
 
     @property
     def is_admin(self) -> bool:

@@ -5,7 +5,7 @@
     |   |-- InvalidRequest 422       |-- Unauthenticated 401      |-- Forbidden 403
     |   |-- NotFound 404             |-- NameTaken 409            |-- VersionMismatch 412
     |   |-- TooLarge 413             |-- RateLimited 429          |-- StorageUnavailable 503
-    |   `-- Declined 409
+    |   `-- Declined 409             `-- IdentityProviderUnavailable 503
     `-- CallError                    a tool call ended without the answer (told to a model by error_text)
         |-- not sent:   InvalidArguments, UnknownTool, NotAllowed, AddressRefused, Misconfigured, CredentialUnavailable,
         |               UpstreamUnreachable, CertificateRefused, TooManyCalls, RegistryUnavailable, ApprovalRequired,
@@ -82,6 +82,12 @@ class Unauthenticated(RequestError):
 
     code = "unauthenticated"
     status = 401
+    challenge = "Bearer"
+    """What `WWW-Authenticate` says (RFC 6750 3, RFC 9728 5.1)."""
+
+
+class TokenExpired(Unauthenticated):
+    """The access token's time is over: get a new one."""
 
 
 class Forbidden(RequestError):
@@ -89,6 +95,16 @@ class Forbidden(RequestError):
 
     code = "forbidden"
     status = 403
+
+
+class MissingPermission(Forbidden):
+    """The caller lacks a permission; for an access token, `challenge` names the scope that would give it."""
+
+    challenge: str | None = None
+
+    def __init__(self, permission: str) -> None:
+        super().__init__(f"this needs the permission {permission}")
+        self.permission = permission
 
 
 class BuiltinReadOnly(Forbidden):
@@ -154,6 +170,17 @@ class StorageUnavailable(RequestError):
 
     code = "storage_unavailable"
     status = 503
+
+
+class IdentityProviderUnavailable(RequestError):
+    """The identity provider's keys can't be fetched, so a token that it may have issued can't be judged."""
+
+    code = "identity_provider_unavailable"
+    status = 503
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class SecretStoreUnavailable(StorageUnavailable):

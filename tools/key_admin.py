@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from tools.callers import ROLE_PERMISSIONS, Caller, Permission, Role
-from tools.errors import Forbidden, InvalidRequest, Issue, NotFound
+from tools.errors import InvalidRequest, Issue, NotFound
 from tools.history import Action, History, change_record
 from tools.registry import ApiKey, KeyStore, Registry
 
@@ -65,7 +65,7 @@ class KeyAdmin:
         tools: Sequence[str] | None = None,
     ) -> IssuedKey:
         """`integrations` are ids or names; `days` None never expires. Raises InvalidRequest, Forbidden."""
-        _require(caller, "ApiKey.create")
+        caller.require("ApiKey.create")
         beyond = sorted(set(permissions or ()) - ROLE_PERMISSIONS[role])
         if beyond:
             raise InvalidRequest(
@@ -86,19 +86,19 @@ class KeyAdmin:
 
     async def page(self, caller: Caller, limit: int, offset: int) -> tuple[list[ApiKey], int]:
         """(keys, total), newest first."""
-        _require(caller, "ApiKey.view")
+        caller.require("ApiKey.view")
         return await self._store.keys(caller.workspace, limit, offset)
 
     async def rotate(self, caller: Caller, key_id: str) -> IssuedKey:
         """A new key with the old one's rights, which ends in the same moment. Raises NotFound, Forbidden."""
-        _require(caller, "ApiKey.create")
+        caller.require("ApiKey.create")
         made = await self._issuer.rotate(caller.workspace, key_id, caller)
         self._told(caller, "api_key.rotate", key_id, made.row)
         return made
 
     async def revoke(self, caller: Caller, key_id: str) -> None:
         """Raises NotFound."""
-        _require(caller, "ApiKey.delete")
+        caller.require("ApiKey.delete")
         row = await self._store.get_key(caller.workspace, key_id)
         await self._issuer.revoke(caller.workspace, key_id)
         self._told(caller, "api_key.delete", key_id, row)
@@ -129,8 +129,3 @@ class KeyAdmin:
         gone = action == "api_key.delete"
         change = {"at": "", "before": rights if gone else None, "after": None if gone else rights}
         self._history.change(change_record(caller, datetime.now(UTC), action, "api_key", key_id, row.name, [change]))
-
-
-def _require(caller: Caller, permission: Permission) -> None:
-    if not caller.may(permission):
-        raise Forbidden(f"this needs the permission {permission}")

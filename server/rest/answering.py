@@ -8,10 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.app import App
-from server.bearer import bearer_caller
+from server.mcp_app import CALLER
 from server.rest.bodies import read_json
 from tools.callers import Caller
 from tools.errors import Forbidden
+
+_CREDENTIALS = {"key": "API key", "token": "access token", "local": "user"}
 
 
 class Door:
@@ -22,9 +24,11 @@ class Door:
 
     async def caller(self, request: Request, workspace_id: str) -> Caller:
         """Raises Unauthenticated, and Forbidden for any workspace but the key's own, whether it exists or not."""
-        caller = await bearer_caller(self._app.keys, dict(request.scope["headers"]), request.scope.get("client"))
+        scope = request.scope
+        caller = await self._app.bearer.caller(dict(scope["headers"]), scope.get("client"), scope["path"])
+        scope[CALLER] = caller
         if workspace_id.lower() != caller.workspace.lower():
-            raise Forbidden("this API key is for another workspace")
+            raise Forbidden(f"this {_CREDENTIALS[caller.kind]} is for another workspace")
         return caller
 
     async def body(self, request: Request) -> Any:

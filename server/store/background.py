@@ -6,7 +6,7 @@ Arguments and results are sealed, because they are patients' data. What tells ot
 import json
 import os
 from collections.abc import AsyncIterator, Mapping, Set
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -182,6 +182,7 @@ class SqlCallQueue:
             "permissions": sorted(caller.permissions),
             "integrations": None if caller.integrations is None else sorted(caller.integrations),
             "tools": None if caller.tools is None else sorted(caller.tools),
+            "ends": None if caller.ends is None else caller.ends.timestamp(),
         }
         return {
             "id": call.id,
@@ -222,6 +223,7 @@ def _call(row: _Row, clear: dict[str, Any] | None = None, result: dict[str, Any]
             frozenset(clear["permissions"]),
             None if clear["integrations"] is None else frozenset(clear["integrations"]),
             None if clear["tools"] is None else frozenset(clear["tools"]),
+            None if clear.get("ends") is None else datetime.fromtimestamp(clear["ends"], UTC),
         )
     return BackgroundCall(
         id=row.id,

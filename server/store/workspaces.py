@@ -42,12 +42,17 @@ class WorkspaceRows:
         self._database = database
         self._tool_name_max = tool_name_max
 
-    async def ensure_workspace(self, workspace: str) -> str:
+    async def workspace_id(self, workspace: str) -> str | None:
+        """Its id as first written; None where there is no such workspace."""
         written = select(workspaces.c.id).where(workspaces.c.key == key_of(workspace))
         async with self._database.read() as connection:
-            known = (await connection.execute(written)).scalar()
+            return (await connection.execute(written)).scalar()
+
+    async def ensure_workspace(self, workspace: str) -> str:
+        known = await self.workspace_id(workspace)
         if known is not None:
             return known
+        written = select(workspaces.c.id).where(workspaces.c.key == key_of(workspace))
         async with self._database.write() as connection:
             await ensure(self._database, connection, workspace)
             return (await connection.execute(written)).scalar_one()
