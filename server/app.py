@@ -44,6 +44,7 @@ from tools.approval_admin import ApprovalAdmin
 from tools.approvals import Gate
 from tools.auth_admin import AuthAdmin
 from tools.background import Background, News
+from tools.breaker import Breaker
 from tools.callers import Caller
 from tools.catalog import Catalogs
 from tools.checks import CheckRules
@@ -72,6 +73,7 @@ from tools.secret_admin import SecretAdmin
 from tools.secrets import SecretStore
 from tools.tool import Tool, tools_of
 from tools.toolbox import Toolbox
+from tools.traffic import Traffic
 from tools.upstream import Upstream
 from tools.writing import Writer
 
@@ -231,6 +233,7 @@ def _assemble(
     if background:
         front = Background(queue, news, wait_s=settings.queue_wait, new_id=lambda: f"c_{new_id()}")
     approvals = SqlApprovals(database, ring)
+    traffic = Traffic(settings.traffic_rules, Breaker(settings.breaker_rules))
     gateway = Gateway(
         catalogs,
         upstream,
@@ -240,6 +243,7 @@ def _assemble(
         SqlCallKeys(database),
         sessions,
         Gate(approvals, history.change),
+        traffic,
         cursors=Cursors(ring.derive("cursors")),
         log_fault=_log_fault,
         record=history.call,
@@ -256,7 +260,7 @@ def _assemble(
     )
     writer = make_writer()
     admin_rules = AdminRules(settings.tool_name_max, settings.test_requires)
-    health = HealthProbe(upstream, reader, parts_of, sessions)
+    health = HealthProbe(upstream, reader, parts_of, sessions, traffic.breaker)
     parts = (gateway, health, admin_rules, make_tools, history, listings, capabilities)
     admin = Admin(registry, catalogs, writer, *parts)
     file_admin = Admin(registry, catalogs, make_writer(builtin=True), *parts)

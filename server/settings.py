@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from server.identity_providers import IdentityProvider, may_fetch
+from server.limits import LimitSettings
 from tools.bindings import AllowedSecretPath
 from tools.credentials.external_account import AUDIENCE, SERVICE_ACCOUNT
 from tools.credentials.own_identity import AllowedIdentity
@@ -98,7 +99,7 @@ def _as_origins(urls: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted({origin_of(url) for url in urls}))
 
 
-class Settings(BaseModel):
+class Settings(LimitSettings):
     """Every setting; the environment variable is the name in capitals behind `INTEGRATIONS_MCP_`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -19,6 +19,7 @@ from tools.errors import CallError, GatewayError
 from tools.models import (
     Annotations,
     AuthConfigWithSecrets,
+    CallLimits,
     CreateIntegrationRequest,
     EndpointConfig,
     RetryConfig,
@@ -39,6 +40,7 @@ MODELS: dict[str, tuple[type[BaseModel], str]] = {
         Annotations,
         "`annotations` of an endpoint: what the method implies is replaced by what is set here.",
     ),
+    "Limits": (CallLimits, "`limits` of an integration."),
     "Auth": (
         AuthConfigWithSecrets,
         "`auth` of an integration or an endpoint. [How calls are signed](../auth/README.md) has each type.",
@@ -55,6 +57,7 @@ MEANING: dict[str, str] = {
     "Integration.endpoints": "Its operations, at most 1,000. Each is a tool.",
     "Integration.enabled": "Off: no tools, and it can still be tested.",
     "Integration.approval_policy": "When a person must approve a call; an endpoint can have its own.",
+    "Integration.limits": "How much of it may run: [limits](../limits.md).",
     "Integration.mcp_transport": "`mcp`: how the upstream server is reached.",
     "Integration.mcp_command": "`mcp` over stdio: absolute path of the program.",
     "Integration.mcp_args": "`mcp` over stdio: its arguments.",
@@ -87,6 +90,8 @@ MEANING: dict[str, str] = {
     "Annotations.destructiveHint": "It can destroy something.",
     "Annotations.idempotentHint": "Repeating it does no harm: retried like PUT.",
     "Annotations.openWorldHint": "It reaches beyond the gateway.",
+    "Limits.concurrency": "Calls at once, in each process; further ones wait.",
+    "Limits.rate": "Calls in a time: `10/s`, `600/min` or `1000/h`; further ones are refused.",
     "Auth.type": "Which of the six types.",
     "Auth.header_name": "`api_key_header`: the header; null is `X-API-Key`.",
     "Auth.ssm_param_path": "Path of the API key; `gcp_wif`: of the external account JSON.",

@@ -15,6 +15,7 @@ from tools.errors import (
     ArgumentFault,
     CallError,
     CertificateRefused,
+    CircuitOpen,
     CredentialRejected,
     CredentialUnavailable,
     Internal,
@@ -134,7 +135,8 @@ CASES: list[tuple[CallError, Situation, str]] = [
     ),
     (ShapingFailed("result_key failed: no a", stage="result_key", expression="a"), WRITE, "do not repeat it"),
     (NotAllowed("this key may not call it"), READ, "Repeating will not help"),
-    (TooManyCalls("100 calls are running already", retry_after_s=1), READ, "Wait 1 s"),
+    (TooManyCalls("100 calls are running already", retry_after_s=1), READ, "Wait 1 s, then"),
+    (CircuitOpen("failed 5 calls in a row", retry_after_s=7), READ, "Wait 7 s, then"),
     (
         ApprovalRequired(
             "a person must approve this call first; then make exactly the same call again", approval_id="a_1"

@@ -248,7 +248,7 @@ class Admin:
             caller.require("Integration.execute")
         catalog = await self._catalogs.get(caller.workspace)
         tool = self.tool(integration, endpoint)
-        context = CallContext(hops=hops, confirm=confirm)
+        context = CallContext(hops=hops, confirm=confirm, insists=True)
         outcome = await self._gateway.run(caller, catalog, tool, params, context, new_call_id())
         if isinstance(outcome.error, InvalidArguments):
             raise InvalidRequest(

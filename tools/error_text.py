@@ -14,6 +14,7 @@ from tools.errors import (
     ApprovalRequired,
     CallError,
     CertificateRefused,
+    CircuitOpen,
     CredentialRejected,
     CredentialUnavailable,
     Internal,
@@ -146,7 +147,14 @@ def _sentences(error: CallError, s: Situation) -> str:
         case ApprovalDenied():
             return f"Not sent: {error.message}. Do not repeat it: ask the user how to go on."
         case TooManyCalls():
-            return f"Not sent: {error.message}. Your arguments are fine. {_wait(error)} the same call can be repeated."
+            return (
+                f"Not sent: {error.message}. Your arguments are fine. {_our_wait(error)} the same call can be repeated."
+            )
+        case CircuitOpen():
+            return (
+                f"Not sent: the {server} {error.message}. Your arguments are fine. {_our_wait(error)} the same call can be "
+                "repeated; if it goes on, tell the user."
+            )
         case Internal():
             return (
                 f"The gateway itself failed ({error.message}). It is not known whether anything was sent"
@@ -198,6 +206,11 @@ def _wait(error: CallError) -> str:
     if error.retry_after_s:
         return f"Wait {_seconds(error.retry_after_s)} (its Retry-After), then"
     return "Wait a little, then"
+
+
+def _our_wait(error: CallError) -> str:
+    """As `_wait`, for a limit of the gateway's own."""
+    return f"Wait {_seconds(error.retry_after_s)}, then"
 
 
 def _arguments(error: InvalidArguments, s: Situation) -> str:

@@ -8,8 +8,8 @@
     |   `-- Declined 409             `-- IdentityProviderUnavailable 503
     `-- CallError                    a tool call ended without the answer (told to a model by error_text)
         |-- not sent:   InvalidArguments, UnknownTool, NotAllowed, AddressRefused, Misconfigured, CredentialUnavailable,
-        |               UpstreamUnreachable, CertificateRefused, TooManyCalls, RegistryUnavailable, ApprovalRequired,
-        |               ApprovalDenied
+        |               UpstreamUnreachable, CertificateRefused, TooManyCalls, CircuitOpen, RegistryUnavailable,
+        |               ApprovalRequired, ApprovalDenied
         |-- sent:       UpstreamStatus, UpstreamRefused, UpstreamUnavailable, CredentialRejected, RedirectRefused, ResponseTooLarge,
         |               InvalidResponse, ShapingFailed
         |-- unknown:    OutcomeUnknown, UpstreamTimeout (both "may have been done"), AnswerLost (idempotent: repeat it),
@@ -320,6 +320,14 @@ class TooManyCalls(CallError):
     code = "too_many_calls"
     status = 429
     fault = "limit"
+    retryable = True
+
+
+class CircuitOpen(CallError):
+    """The upstream failed again and again, and is given a rest. The message goes on from "The ...'s server"."""
+
+    code = "circuit_open"
+    status = 503
     retryable = True
 
 

@@ -54,9 +54,11 @@ from tools.results import ResultStore
 from tools.sent_keys import SentKeys
 from tools.signing import CallSigner
 from tools.tool import Tool
+from tools.traffic import Passage, Traffic
 from tools.upstream import Limits, Upstream, retry_after_s
 
 MAX_HOPS = 3
+_PATIENCE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class CallContext:
     kept_as: str | None = None
     """Id under which a background call's result is kept, as long as the call is."""
     confirm: Confirm | None = None
+    insists: bool = False
+    """An operator's test, which an open circuit doesn't hold back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Gateway:
         call_keys: CallKeys,
         mcp: McpSessions,
         gate: Gate,
+        traffic: Traffic,
         *,
         cursors: Cursors,
         log_fault: Callable[[str, BaseException], None],
@@ -105,7 +110,7 @@ class Gateway:
         self._keys, self._long = SentKeys(call_keys, now), LongResults(results, now, log_fault)
         self._background = background
         self._fhir = FhirCalls(upstream, cursors, rules.max_response_bytes)
-        self._record, self._mcp, self._gate = record, mcp, gate
+        self._record, self._mcp, self._gate, self.traffic = record, mcp, gate, traffic
 
     async def call(
         self, caller: Caller, name: str, arguments: Mapping[str, Any] | None, context: CallContext = CallContext()
@@ -135,6 +140,7 @@ class Gateway:
     ) -> Outcome:
         """A call that goes on when its caller has left; it is recorded when it has run."""
         try:
+            self.traffic.count(caller, tool.integration)
             key, hops = context.idempotency_key, context.hops
             return await background.call(caller, tool, arguments, idempotency_key=key, hops=hops)
         except CallError as e:
@@ -200,22 +206,23 @@ class Gateway:
                 raise Misconfigured(
                     f"this call came through {context.hops} gateways already: they call each other in a ring"
                 )
-            if isinstance(tool, McpTool):
+            async with self._passage(caller, tool, context) as passage:
+                if isinstance(tool, McpTool):
 
-                async def approve() -> None:
-                    await self._approve(caller, tool, context, trace)
+                    async def admit() -> None:
+                        await self._admit(caller, tool, context, trace, passage)
 
-                hops, told = context.hops + 1, context.progress
-                answered = await call_mcp(
-                    self._mcp, tool, arguments, signer, trace, hops=hops, progress=told, approve=approve
-                )
-                if not self._is_ours_to_shape(tool, answered):
-                    return passed_on(call_id, tool, answered, trace, started)
-                raw, masker = trace.raw or Raw("empty", None), tool.masker(signer.masks)
-            elif isinstance(tool, FhirTool):
-                raw, masker = await self._send_fhir(caller, tool, arguments, context, signer, trace)
-            else:
-                raw, masker = await self._send(caller, tool, arguments, context, signer, trace)
+                    hops, told = context.hops + 1, context.progress
+                    answered = await call_mcp(
+                        self._mcp, tool, arguments, signer, trace, hops=hops, progress=told, admit=admit
+                    )
+                    if not self._is_ours_to_shape(tool, answered):
+                        return passed_on(call_id, tool, answered, trace, started)
+                    raw, masker = trace.raw or Raw("empty", None), tool.masker(signer.masks)
+                elif isinstance(tool, FhirTool):
+                    raw, masker = await self._send_fhir(caller, tool, arguments, context, signer, trace, passage)
+                else:
+                    raw, masker = await self._send(caller, tool, arguments, context, signer, trace, passage)
             if raw.kind not in ("json", "text", "empty"):
                 return binary(call_id, tool, raw, trace, started)
             answered = await self._answer(caller, tool, raw, masker, trace, context, call_id, started)
@@ -239,6 +246,13 @@ class Gateway:
 
     # ------------------------------------------------------------------ steps
 
+    def _passage(self, caller: Caller, tool: Tool, context: CallContext) -> Passage:
+        """The way out under the operator's limits. A background call was counted and accepted before: it waits, and is not refused."""
+        if context.kept_as is not None:
+            return self.traffic.passage(caller, tool, insists=True, wait_s=_PATIENCE_S)
+        self.traffic.count(caller, tool.integration)
+        return self.traffic.passage(caller, tool, insists=context.insists)
+
     async def _send(
         self,
         caller: Caller,
@@ -247,6 +261,7 @@ class Gateway:
         context: CallContext,
         signer: CallSigner,
         trace: Trace,
+        passage: Passage,
     ) -> tuple[Raw, Masker]:
         """Arguments to the raw, masked value of a success."""
         prepared = tool.arguments.prepare(arguments)
@@ -254,7 +269,7 @@ class Gateway:
         key = await self._keys.key_for(caller, tool, prepared.values, context.idempotency_key)
         request = tool.plan.build(prepared.values, key, hops=context.hops + 1)
         trace.request = request
-        await self._approve(caller, tool, context, trace)
+        await self._admit(caller, tool, context, trace, passage)
         reports = Reports(context.progress)
         try:
             answer = await self._upstream.send(
@@ -292,6 +307,7 @@ class Gateway:
         context: CallContext,
         signer: CallSigner,
         trace: Trace,
+        passage: Passage,
     ) -> tuple[Raw, Masker]:
         """As `_send`, by the rules of FHIR."""
         prepared = tool.arguments.prepare(arguments)
@@ -299,21 +315,25 @@ class Gateway:
         key = await self._keys.key_for(caller, tool, prepared.values, context.idempotency_key) if tool.writes else None
         reports = Reports(context.progress)
 
-        async def approve() -> None:
-            await self._approve(caller, tool, context, trace)
+        async def admit() -> None:
+            await self._admit(caller, tool, context, trace, passage)
 
         hops, told = context.hops + 1, context.progress
-        call = FhirCall(caller, signer, trace, key, hops, told, reports.tell, approve)
+        call = FhirCall(caller, signer, trace, key, hops, told, reports.tell, admit)
         try:
             raw = await self._fhir.run(tool, prepared.values, call)
         finally:
             await reports.settle()
         return raw, tool.masker(signer.masks)
 
+    async def _admit(self, caller: Caller, tool: Tool, context: CallContext, trace: Trace, passage: Passage) -> None:
+        """The last gates before the first byte leaves: a person's word, then a slot of its own."""
+        if tool.needs_approval:
+            await self._approve(caller, tool, context, trace)
+        await passage.enter()
+
     async def _approve(self, caller: Caller, tool: Tool, context: CallContext, trace: Trace) -> None:
-        """Waits for a person where the tool needs one; what was changed meanwhile isn't what he approved (rules J14)."""
-        if not tool.needs_approval:
-            return
+        """Waits for a person; what was changed meanwhile isn't what he approved (rules J14)."""
         assert trace.request is not None
         assert trace.arguments is not None
         await self._gate.approved(caller, tool, trace.arguments, trace.request, context.confirm)

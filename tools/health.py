@@ -4,12 +4,14 @@ REST: HEAD, then GET of base_url (semantics: "health-check"). Each probe 5 s, th
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from tools.breaker import Breaker, Resting
 from tools.credentials import Credential
 from tools.credentials.reader import SecretReader
 from tools.credentials.types import TYPES, CredentialParts
@@ -49,6 +51,8 @@ class Health:
     message: str
     checked_at: datetime
     credential: dict[str, object] | None = None
+    circuits: tuple[Resting, ...] = ()
+    """Where calls are held back at the moment, however the probe went."""
 
 
 class HealthProbe:
@@ -60,11 +64,13 @@ class HealthProbe:
         reader: SecretReader,
         parts_of: Callable[[Integration], CredentialParts],
         mcp: McpSessions,
+        breaker: Breaker,
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._upstream, self._reader, self._parts_of, self._mcp = upstream, reader, parts_of, mcp
+        self._breaker = breaker
         self._clock, self._now = clock, now
         self._known: dict[tuple[str, int], tuple[float, Health]] = {}
 
@@ -95,13 +101,15 @@ class HealthProbe:
         key = (integration.id, integration.version)
         known = self._known.get(key)
         if known is not None and not fresh and self._clock() - known[0] < CACHED_S:
-            return known[1]
+            return replace(known[1], circuits=self._breaker.resting(integration))
         credential = await self._walk(integration) if fresh else None
         health = await self._probe(integration, fresh)
+        if fresh and health.status == "healthy":
+            self._breaker.close(integration)
         if len(self._known) > 20_000:
             self._known.clear()
         self._known[key] = (self._clock(), health)
-        return replace(health, credential=credential)
+        return replace(health, credential=credential, circuits=self._breaker.resting(integration))
 
     async def _walk(self, integration: Integration) -> dict[str, object] | None:
         """The way to a new credential: nothing that was kept or remembered counts (rules B6)."""
@@ -241,6 +249,11 @@ def _remarks(integration: Integration) -> list[str]:
     return remarks
 
 
+def _shown(circuit: Resting) -> dict[str, Any]:
+    again = math.ceil(circuit.tries_again_s)
+    return {"origin": circuit.origin, "state": circuit.state, "failures": circuit.failures, "tries_again_s": again}
+
+
 def overall(results: Sequence[Health]) -> Literal["healthy", "degraded", "unhealthy"]:
     """healthy: all; unhealthy: none of at least one; degraded: some."""
     good = sum(1 for r in results if r.status == "healthy")
@@ -270,6 +283,7 @@ def report(integrations: Sequence[Integration], results: Sequence[Health], at: d
                 "message": r.message,
                 "checked_at": r.checked_at.isoformat(),
                 **({"credential": r.credential} if r.credential is not None else {}),
+                **({"circuits": [_shown(c) for c in r.circuits]} if r.circuits else {}),
             }
             for i, r in zip(integrations, results, strict=True)
         ],

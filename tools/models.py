@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from tools.rates import RATE
+
 Protocol = Literal["rest", "fhir", "mcp"]
 McpTransport = Literal["stdio", "sse", "http"]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -145,6 +147,15 @@ class EndpointConfig(Model):
     )
 
 
+class CallLimits(Model):
+    """How much of this integration may run, in each server process. Additive."""
+
+    concurrency: int | None = Field(default=None, ge=1, le=10_000, description="Calls at once; further ones wait.")
+    rate: Annotated[str, Field(pattern=RATE)] | None = Field(
+        default=None, description="Calls in a time: 10/s, 600/min or 1000/h. Further ones are refused."
+    )
+
+
 class IntegrationFields(Model):
     """What an operator decides about an integration; shared by requests, rows and answers."""
 
@@ -162,6 +173,9 @@ class IntegrationFields(Model):
         default=None, description="Additive: environment of the stdio upstream's process."
     )
     approval_policy: ApprovalPolicy = Field(default="none", description="Additive: when a person must approve.")
+    limits: CallLimits | None = Field(
+        default=None, description="Additive: limits of its calls; the operator's own hold beside them."
+    )
 
 
 class CreateIntegrationRequest(IntegrationFields):
@@ -187,6 +201,7 @@ class UpdateIntegrationRequest(Model):
     mcp_headers: dict[str, str] | None = None
     mcp_env: dict[str, str] | None = None
     approval_policy: ApprovalPolicy | None = None
+    limits: CallLimits | None = None
 
 
 class Binding(Model):

@@ -13,7 +13,7 @@ from tools.credentials import Credential
 from tools.credentials.authorization import masks_of
 from tools.credentials.types import TYPES, CredentialParts
 from tools.descriptions import description_of, title_of
-from tools.kinds.paths import parse_path
+from tools.kinds.paths import origin_of, parse_path
 from tools.kinds.rest import SECRET_REFERENCE, RestPlan, compile_rest
 from tools.masking import Masker, is_secret_header
 from tools.models import ApprovalPolicy, AuthConfig, EndpointConfig, Integration
@@ -23,6 +23,8 @@ from tools.shaping import Shaped, Shaper, compile_shaper, shape
 from tools.upstream import Retry
 
 META = "dev.integrations-mcp/"
+Circuit = tuple[str, int, str]
+"""What fails as one: an integration's id and version, and an origin."""
 DEFAULT_DEADLINE_S = 30.0
 
 
@@ -178,6 +180,15 @@ class Tool:
     def needs_approval(self) -> bool:
         """Whether a person must approve each call (rules H5)."""
         return self.approval_policy == "all" or (self.approval_policy == "writes" and not self.is_surely_read_only)
+
+    @cached_property
+    def circuit(self) -> Circuit:
+        """Calls that the circuit breaker counts together; a changed integration begins anew."""
+        return self.integration.id, self.integration.version, origin_of(self._address)
+
+    @property
+    def _address(self) -> str:
+        return self.endpoint.base_url or self.integration.base_url
 
     @property
     def deadline_s(self) -> float:

@@ -44,7 +44,9 @@ LEASE = timedelta(seconds=60)
 """A write stores its values and commits its row within this time, or fails."""
 OLD_VERSION_LIFE = timedelta(seconds=660)
 """How long a replaced value stays for calls that began before: the longest deadline and a minute."""
-_NULLABLE = frozenset({"auth", "mcp_transport", "mcp_command", "mcp_args", "mcp_url", "mcp_headers", "mcp_env"})
+_NULLABLE = frozenset(
+    {"auth", "mcp_transport", "mcp_command", "mcp_args", "mcp_url", "mcp_headers", "mcp_env", "limits"}
+)
 _ATTEMPTS = 10
 _TOO_OFTEN = "this integration is being changed too often at the moment; try again"
 

@@ -37,7 +37,7 @@ class Told(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FhirCall:
-    """What the gateway knows of one call. `approve` raises where it may not be sent."""
+    """What the gateway knows of one call. `admit` raises where it may not be sent."""
 
     caller: Caller
     signer: CallSigner
@@ -46,7 +46,7 @@ class FhirCall:
     hops: int
     progress: Told | None
     on_attempt: Callable[[Attempt], None]
-    approve: Callable[[], Awaitable[None]]
+    admit: Callable[[], Awaitable[None]]
 
 
 class FhirCalls:
@@ -220,9 +220,9 @@ class _Exchange:
         return self._tool.masker(self.call.signer.masks)
 
     async def first(self, request: Request, expects: tuple[int, ...] = ()) -> Answer:
-        """Asks for approval, sends, and refuses an error status unless it is expected."""
+        """Asks whether it may, sends, and refuses an error status unless it is expected."""
         self.call.trace.request = request
-        await self.call.approve()
+        await self.call.admit()
         self._ends_at = time.monotonic() + self._tool.deadline_s
         return await self.again(request, expects)
 

@@ -47,9 +47,9 @@ async def call_mcp(
     *,
     hops: int,
     progress: Told | None,
-    approve: Callable[[], Awaitable[None]],
+    admit: Callable[[], Awaitable[None]],
 ) -> Message:
-    """The upstream's masked result; in the trace what shaping would begin with. `approve` raises where it may not be sent.
+    """The upstream's masked result; in the trace what shaping would begin with. `admit` raises where it may not be sent.
 
     Raises CallErrors.
     """
@@ -58,7 +58,7 @@ async def call_mcp(
     values = {wire_name(name, tool.schema.get("properties", {}).get(name)): v for name, v in prepared.values.items()}
 
     trace.request = _shown(tool, values, hops)
-    await approve()
+    await admit()
 
     async def told(done: float, total: float | None, message: str | None) -> None:
         if progress is not None:

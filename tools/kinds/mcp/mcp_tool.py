@@ -53,6 +53,10 @@ class McpTool(Tool):
         return not self.by_operator
 
     @property
+    def _address(self) -> str:
+        return self.integration.mcp_url or "stdio://"
+
+    @property
     def secret_headers(self) -> tuple[tuple[str, str], ...]:
         return split_headers(self.integration.mcp_headers or {}, ())[1]
 
