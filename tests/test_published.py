@@ -1,5 +1,6 @@
 """The published schema, row by row: what breaks a host elsewhere, and what is published instead."""
 
+import json
 import shutil
 import subprocess
 from typing import Any
@@ -73,8 +74,21 @@ def prop(stored: Any, **root: Any) -> Any:
             {**ANY_ARRAY, "description": "Default: [{}].", "items": {"type": "object"}},
         ),
         (
-            {"type": "array", "prefixItems": [{}], "contains": {}, "uniqueItems": True, "items": {"type": "string"}},
+            {"type": "array", "contains": {}, "uniqueItems": True, "items": {"type": "string"}},
             {**ANY_ARRAY, "description": "Each item once."},
+        ),
+        (
+            {"type": "array", "prefixItems": [{"type": "number"}, {"type": "string"}], "items": False},
+            {
+                "type": "array",
+                "description": "Items in this order: number, string.",
+                "items": {"anyOf": [{"type": "number"}, {"type": "string"}]},
+                "maxItems": 2,
+            },
+        ),
+        (
+            {"prefixItems": [{"type": "number"}, {"type": "number"}]},
+            {"type": "array", "items": {"type": "number"}},
         ),
         # annotations
         (
@@ -250,6 +264,16 @@ def test_what_is_nested_too_deep_becomes_a_plain_object() -> None:
     while "properties" in found:
         found = found["properties"]["a"]
     assert found == {"type": "object", "description": "Its fields are not listed here."}
+
+
+@pytest.mark.parametrize("kind", ["array", ["array", "integer"]])
+def test_arrays_that_are_nested_too_deep_hold_texts(kind: Any) -> None:
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(13):
+        schema = {"type": kind, "items": schema}
+    published = publish({"properties": {"a": schema}})
+    assert check_published(published.schema) == []
+    assert "Each item as JSON text." in json.dumps(published.schema)
 
 
 def test_what_is_too_large_loses_its_deep_levels_first() -> None:

@@ -99,7 +99,7 @@ class Arguments:
             changes.append(f"{path_text(loc, self.aliases)}: text read as {type_of(read)}")
             return self._repair(read, schema, loc, changes)
         if is_array(value):
-            return [self._repair(item, shape.items, (*loc, i), changes) for i, item in enumerate(value)]
+            return [self._repair(item, shape.item(i), (*loc, i), changes) for i, item in enumerate(value)]
         if not is_object(value):
             return value
         stored = {self.aliases[name]: name for name in shape.properties if name in self.aliases} if self.aliases else {}

@@ -11,6 +11,7 @@ from typing import Any
 
 from tools.argument_texts import format_words, listed, shown
 from tools.json_schema import Loc, Schema, is_array, is_object
+from tools.schema_merge import item_forms
 from tools.shapes import type_of
 
 MAX_ENUM = 50
@@ -105,6 +106,21 @@ def formats_are_told(node: Node) -> None:
             node.notes.append(words[0].upper() + words[1:] + ".")
 
 
+def tuples_are_arrays_of_their_items(node: Node) -> None:
+    """An item fits any of the places; which, is told."""
+    prefix = node.schema.pop("prefixItems", None)
+    if node.type != "array" or not is_array(prefix):
+        return
+    rest = node.schema.get("items", False)
+    if node.schema.get("items") is False:
+        node.schema["maxItems"] = min(node.schema.get("maxItems", len(prefix)), len(prefix))
+    forms = item_forms({"prefixItems": prefix, **node.schema})
+    node.schema["items"] = forms[0] if len(forms) == 1 else {"anyOf": forms}
+    kinds = [form["type"] for form in prefix if is_object(form) and isinstance(form.get("type"), str)]
+    if len(forms) > 1 and len(kinds) == len(prefix):
+        node.notes.append(f"Items in this order: {', '.join(kinds)}{', then others' if rest is not False else ''}.")
+
+
 def arrays_have_items(node: Node) -> None:
     if node.type != "array" or ("items" in node.schema and node.schema["items"] is not False):
         return
@@ -161,6 +177,7 @@ RULES = (
     multiples_are_told,
     patterns_are_portable,
     formats_are_told,
+    tuples_are_arrays_of_their_items,
     arrays_have_items,
     uniqueness_is_told,
     object_rules_are_told,

@@ -150,8 +150,9 @@ class _Publisher:
                 refs = tuple(r for _, some in opened for r in some)
                 maps += [b.get("properties", {}) for b, _ in opened]
                 notes += self._choice([b.get("required", []) for b, _ in opened], exclusive=keyword == "oneOf")
-            elif keyword in ("then", "else") and is_object(branches):
-                maps.append(self._expanded(branches, refs)[0].get("properties", {}))
+            elif keyword in ("then", "else", "dependentSchemas"):
+                subs: list[Any] = list(branches.values()) if keyword == "dependentSchemas" else [branches]
+                maps += [self._expanded(sub, refs)[0].get("properties", {}) for sub in subs]
         found = properties_of_either(maps)
         properties = {**found, **maps[0]}
         node["properties"] = {n: p for n, p in properties.items() if not fixed_value(p)[0]}
@@ -196,7 +197,7 @@ class _Publisher:
                 opened, inner = self._expanded(branch, refs)
                 pieces += self._pieces(both(opened, outer), inner)
             return pieces
-        any_array = {"items": {"type": "string"}} if "type" not in node and "items" not in node else {}
+        any_array = {"items": {"type": "string"}} if not {"type", "items", "prefixItems"} & node.keys() else {}
         return [({**(any_array if n == "array" else {}), **node, "type": n}, refs) for n in _types_of(node)]
 
     def _build(self, schema: Any, loc: Loc, level: int, refs: tuple[str, ...]) -> Schema | None:
@@ -275,10 +276,14 @@ class _Publisher:
             made["additionalProperties"] = built
 
     def _items(self, node: Node, level: int, refs: tuple[str, ...]) -> Schema | None:
-        if level >= self.depth + 1:
-            node.notes.append("Each item as JSON text.")
-            return None
-        return self._build(node.schema["items"], (*node.loc, "items"), level + 1, refs)
+        """None: items are texts. On the last level they may be anything but arrays, which would be a level more."""
+        if level <= self.depth:
+            items = self._build(node.schema["items"], (*node.loc, "items"), level + 1, refs)
+            forms: list[Any] = items.get("anyOf", [items]) if items is not None else []
+            if level < self.depth or all(form.get("type") != "array" for form in forms):
+                return items
+        node.notes.append("Each item as JSON text.")
+        return None
 
 
 def _types_of(node: Schema) -> list[str]:

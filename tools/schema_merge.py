@@ -55,9 +55,20 @@ def either(type_name: str, pieces: Sequence[Schema]) -> Schema:
         merged["required"] = [name for name in required[0] if all(name in r for r in required)]
         if all(is_object(p.get("additionalProperties")) for p in pieces):
             merged["additionalProperties"] = {"anyOf": [p["additionalProperties"] for p in pieces]}
-    if type_name == "array" and all("items" in p for p in pieces):
-        merged["items"] = {"anyOf": [p["items"] for p in pieces]}
+    items = [item_forms(p) for p in pieces]
+    if type_name == "array" and all(items):
+        merged["items"] = {"anyOf": [form for forms in items for form in forms]}
     return merged
+
+
+def item_forms(array: Schema) -> list[Any]:
+    """What an array says of its items, wherever they stand, each form once; [] where it says nothing."""
+    rest = array.get("items", False)
+    forms: list[Any] = []
+    for form in (*array.get("prefixItems", ()), *([] if rest is False else [rest])):
+        if form not in forms:
+            forms.append(form)
+    return forms
 
 
 def properties_of_either(maps: Sequence[dict[str, Any]]) -> dict[str, Any]:

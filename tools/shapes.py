@@ -1,8 +1,9 @@
-"""What a schema says of a value's types and fields, seen through `$ref`, allOf, anyOf, oneOf and then/else.
+"""What a schema says of a value's types and fields, seen through `$ref`, allOf, anyOf, oneOf, then, else and dependentSchemas.
 
 Used to repair arguments and to fill defaults, never to judge: the validator does that.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,13 +29,18 @@ def type_of(value: Any) -> str:
 
 @dataclass(slots=True)
 class Shape:
-    """`types` None: any. `properties` of every branch, `required` of all of them; `items` and `additional` are schemas."""
+    """`types` None: any. `properties` of every branch, `required` of all of them; `prefix`, `items` and `additional` are schemas."""
 
     types: Types | None = None
     properties: dict[str, Any] = field(default_factory=dict[str, Any])
     required: set[str] = field(default_factory=set[str])
+    prefix: Sequence[Any] = ()
     items: Any = True
     additional: Any = True
+
+    def item(self, i: int) -> Any:
+        """The schema of an array's item at `i`."""
+        return self.prefix[i] if i < len(self.prefix) else self.items
 
 
 class Shapes:
@@ -58,7 +64,7 @@ class Shapes:
         """A copy with the defaults of missing optional properties, at every level that is there."""
         shape = self.of(schema)
         if is_array(value):
-            return [self.fill(item, shape.items) for item in value]
+            return [self.fill(item, shape.item(i)) for i, item in enumerate(value)]
         if not is_object(value):
             return value
         filled = {k: self.fill(v, shape.properties.get(k, shape.additional)) for k, v in value.items()}
@@ -99,6 +105,7 @@ class Shapes:
                 shape.properties[name] = _either(known, prop, "allOf" if sure else "anyOf")
         if sure:
             shape.required.update(schema.get("required", ()))
+        shape.prefix = shape.prefix or schema.get("prefixItems", ())
         if shape.items is True and "items" in schema:
             shape.items = schema["items"]
         if shape.additional is True and "additionalProperties" in schema:
@@ -108,8 +115,8 @@ class Shapes:
         for keyword in ("anyOf", "oneOf"):
             for sub in schema.get(keyword, ()):
                 self._collect(sub, shape, sure=False)
-        for keyword in ("then", "else"):
-            self._collect(schema.get(keyword), shape, sure=False)
+        for sub in (schema.get("then"), schema.get("else"), *schema.get("dependentSchemas", {}).values()):
+            self._collect(sub, shape, sure=False)
 
 
 _ANY = Shape()
