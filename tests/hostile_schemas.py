@@ -183,7 +183,9 @@ def _placed() -> dict[str, Row]:
     for label, row in SHAPES.items():
         defs = {"$defs": row.defs} if row.defs else {}
         name = next(names)
-        rows[f"{label}_at_the_root"] = Row({"properties": {name: row.schema}, **defs}, {name: row.sent}, given={name: row.written})
+        rows[f"{label}_at_the_root"] = Row(
+            {"properties": {name: row.schema}, **defs}, {name: row.sent}, given={name: row.written}
+        )
         name, number = next(names), len(rows)
         if number % 4 == 1:
             inside = {"properties": {"o": obj({name: row.schema}, required=[name])}, **defs}

@@ -1,17 +1,21 @@
 """Clients that can't live beside mcp 2, in environments of their own: the MCP client of the year before (mcp 1.30), agent frameworks."""
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.processes import cannot
 
 CLIENT = Path(__file__).parent / "clients" / "mcp130.py"
 REQUIREMENTS = CLIENT.with_suffix(".txt")
+FRAMEWORKS = CLIENT.with_name("frameworks")
 TOOLS = Path(__file__).parent.parent / ".tools"
 
 
@@ -31,6 +35,24 @@ class OldClient:
 def old_client() -> OldClient:
     """The client, installed where it isn't yet; skips the test in one line where that can't be done."""
     return OldClient(environment_of("mcp130", REQUIREMENTS))
+
+
+def frameworks() -> Path:
+    """The interpreter of the environment that has the agent frameworks of tests/clients/frameworks."""
+    return environment_of("frameworks", FRAMEWORKS / "requirements.txt")
+
+
+def judged(schemas: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What the converters of the providers' SDKs say against schemas, by name; {} if nothing."""
+    done = subprocess.run(
+        [frameworks(), FRAMEWORKS / "judge_schemas.py"],
+        input=json.dumps(schemas),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return json.loads(done.stdout)
 
 
 def environment_of(name: str, requirements: Path) -> Path:

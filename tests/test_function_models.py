@@ -21,14 +21,13 @@ from server.demo.definition import load_demo
 from server.demo.running import running_clinic
 from server.store.database import open_database
 from server.store.tables import kept_results
-from tests.oldworld import environment_of
+from tests.oldworld import FRAMEWORKS, frameworks
 from tests.test_background import DONE, Gate, ended, handle
 from tests.upstreams import Hostile
 from tests.world import World, gateway, served
 from tools.callers import Caller
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
-SOURCES = Path(__file__).parent / "clients" / "frameworks"
 PATIENCE_S = 60
 
 
@@ -82,10 +81,10 @@ class Framework:
 
 @asynccontextmanager
 async def started(name: str, url: str, home: Path) -> AsyncGenerator[Framework]:
-    python = await asyncio.to_thread(environment_of, "frameworks", SOURCES / "requirements.txt")
+    python = await asyncio.to_thread(frameworks)
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        python, SOURCES / "talk.py", name, stdin=pipe, stdout=pipe, stderr=pipe, limit=1 << 20, cwd=home,
+        python, FRAMEWORKS / "talk.py", name, stdin=pipe, stdout=pipe, stderr=pipe, limit=1 << 20, cwd=home,
         env={"PATH": os.environ["PATH"], "HOME": str(home)},
     )  # fmt: skip
     try:

@@ -51,6 +51,8 @@ def prop(stored: Any, **root: Any) -> Any:
             {"type": "integer", "minimum": 1, "maximum": 9},
         ),
         ({"type": "integer", "exclusiveMinimum": 0.5, "minimum": 3}, {"type": "integer", "minimum": 3}),
+        ({"type": "integer", "minimum": 0.5, "maximum": 2**63 - 1}, {"type": "integer", "minimum": 1}),
+        ({"type": "string", "minLength": 1.0, "maxLength": 2**60}, {"type": "string", "minLength": 1}),
         ({"type": "number", "exclusiveMinimum": 0}, {"type": "number", "description": "More than 0."}),
         ({"type": "integer", "multipleOf": 5}, {"type": "integer", "description": "A multiple of 5."}),
         # pattern, format
@@ -359,6 +361,8 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
             ("a", {"type": "string", "const": "a"}, "keyword"),
             ("a", {"type": "integer", "exclusiveMinimum": 1}, "keyword"),
             ("a", {"type": "string", "title": "a"}, "keyword"),
+            ("a", {"type": "integer", "maximum": 2**63 - 1}, "bound"),
+            ("a", {"type": "string", "minLength": 1.0}, "bound"),
             ("a", {"type": "string", "enum": [""]}, "enum"),
             ("a", {"type": "string", "enum": ["a", "a"]}, "enum"),
             ("a", {"type": "string", "format": "date"}, "format"),

@@ -15,6 +15,7 @@ MAX_BYTES = 8 * 1024
 MAX_DEPTH = 10
 MAX_PROPERTIES = 100
 MAX_ENUM = 50
+MAX_EXACT = 2**53 - 1
 
 Loc = tuple[str | int, ...]
 
@@ -98,6 +99,11 @@ def _node_faults(node: dict[str, Any], *, root: bool) -> Iterator[tuple[str, str
             yield "enum", "not 1 to 50 texts"
         elif len(set(values)) != len(values):
             yield "enum", "the same value twice"
+    counted = ("minLength", "maxLength", "minItems", "maxItems")
+    for keyword in (*counted, *(("minimum", "maximum") if kind == "integer" else ())):
+        bound = node.get(keyword, 0)
+        if not isinstance(bound, int) or abs(bound) > MAX_EXACT:
+            yield "bound", f"{keyword} {bound} is not a whole number that JavaScript carries"
     if node.get("format", "date-time") != "date-time":
         yield "format", node["format"]
     if re.search(r"\(\?(?!:)|\\[pPkKuxc1-9]|\[\[:|[*+?}]\+", node.get("pattern", "")):

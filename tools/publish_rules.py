@@ -15,6 +15,8 @@ from tools.schema_merge import item_forms
 from tools.shapes import type_of
 
 MAX_ENUM = 50
+MAX_EXACT = 2**53 - 1
+"""The largest whole number that JavaScript carries exactly."""
 _SHOWN_OF_LONG_ENUM = 20
 _KEPT_FORMATS = ("date-time",)
 
@@ -80,6 +82,18 @@ def bounds_are_inclusive(node: Node) -> None:
         node.notes.append(f"More than {low}.")
     if high is not None:
         node.notes.append(f"Less than {high}.")
+
+
+def whole_bounds_are_exact_everywhere(node: Node) -> None:
+    """A host in JavaScript writes 2^63-1 as 2^63 and more, which a provider that reads 64 bits refuses; Gemini takes no 1.0 for a length."""
+    counted = ("minLength", "maxLength", "minItems", "maxItems")
+    for keyword in (*counted, *(("minimum", "maximum") if node.type == "integer" else ())):
+        if (bound := node.schema.get(keyword)) is None:
+            continue
+        if abs(bound) > MAX_EXACT:
+            del node.schema[keyword]
+        else:
+            node.schema[keyword] = math.ceil(bound) if keyword == "minimum" else math.floor(bound)
 
 
 def multiples_are_told(node: Node) -> None:
@@ -174,6 +188,7 @@ RULES = (
     const_is_an_enum_of_one,
     enum_holds_short_lists_of_text,
     bounds_are_inclusive,
+    whole_bounds_are_exact_everywhere,
     multiples_are_told,
     patterns_are_portable,
     formats_are_told,

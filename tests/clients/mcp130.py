@@ -2,12 +2,15 @@
 
 mcp130.py --transport http|sse --url URL [--header "Name: value"]... [--tool NAME --arguments JSON]
 mcp130.py --transport stdio [--env NAME=value]... [--tool NAME --arguments JSON] -- COMMAND ARG...
+
+--calls FILE makes many calls, one after the other; the file holds [[tool, arguments]].
 """
 
 import argparse
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -26,6 +29,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--env", action="append", default=[], type=lambda text: pair(text, "="))
     parser.add_argument("--tool")
     parser.add_argument("--arguments", type=json.loads, default={})
+    parser.add_argument("--calls", type=lambda path: json.loads(Path(path).read_text("utf-8")), default=[])
     parser.add_argument("command", nargs="*")
     return parser.parse_args()
 
@@ -67,6 +71,7 @@ async def main() -> None:
         while page.nextCursor is not None:
             page = await session.list_tools(cursor=page.nextCursor)
             tools += page.tools
+        results = [await session.call_tool(name, given) for name, given in wanted.calls]
         result = await session.call_tool(wanted.tool, wanted.arguments) if wanted.tool else None
     print(
         json.dumps(
@@ -75,6 +80,7 @@ async def main() -> None:
                 "version": hello.protocolVersion,
                 "instructions": hello.instructions,
                 "tools": [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in tools],
+                "results": [r.model_dump(mode="json", by_alias=True, exclude_none=True) for r in results],
                 "result": result and result.model_dump(mode="json", by_alias=True, exclude_none=True),
             }
         )

@@ -1,6 +1,8 @@
 // The command line that both SDKs' scripts share:
 //   SCRIPT --transport http|sse --url URL [--header "Name: value"]... [--tool NAME --arguments JSON] [--era legacy|auto|2026-07-28]
 //   SCRIPT --transport stdio [--env NAME=value]... [--tool NAME --arguments JSON] -- COMMAND ARG...
+// --calls FILE makes many calls, one after the other; the file holds [[tool, arguments]].
+import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 
 const split = (text, mark) => {
@@ -18,6 +20,7 @@ export function options() {
       env: { type: "string", multiple: true, default: [] },
       tool: { type: "string" },
       arguments: { type: "string", default: "{}" },
+      calls: { type: "string" },
       era: { type: "string", default: "auto" },
     },
   });
@@ -27,12 +30,13 @@ export function options() {
     headers: Object.fromEntries(values.header.map((h) => split(h, ":"))),
     env: Object.fromEntries(values.env.map((e) => split(e, "="))),
     arguments: JSON.parse(values.arguments),
+    calls: values.calls ? JSON.parse(readFileSync(values.calls, "utf8")) : [],
     command: positionals[0],
     args: positionals.slice(1),
   };
 }
 
-// Lists every page, calls `tool` if one is named, prints {server, instructions, tools, result} and ends.
+// Lists every page, calls `tool` if one is named, makes `calls`, prints {server, instructions, tools, result, results} and ends.
 export async function listAndCall(client, transport, wanted, server) {
   await client.connect(transport);
   const tools = [];
@@ -43,6 +47,8 @@ export async function listAndCall(client, transport, wanted, server) {
     cursor = page.nextCursor;
   } while (cursor !== undefined);
   const result = wanted.tool && (await client.callTool({ name: wanted.tool, arguments: wanted.arguments }));
-  console.log(JSON.stringify({ ...server(client), instructions: client.getInstructions(), tools, result }));
+  const results = [];
+  for (const [name, given] of wanted.calls) results.push(await client.callTool({ name, arguments: given }));
+  console.log(JSON.stringify({ ...server(client), instructions: client.getInstructions(), tools, result, results }));
   await client.close();
 }
