@@ -215,17 +215,16 @@ def _assemble(
     results = SqlResultStore(database, ring)
     history = WrittenBehind(SqlHistory(database), HistoryRules(settings.history_days, settings.audit_days))
     rules = GatewayRules(result_budget=settings.result_budget, record_arguments=settings.record_arguments)
-    sessions = McpSessions(
-        Connecting(
-            ClientInfo("integrations-mcp", VERSION),
-            upstream,
-            reader,
-            parts_of,
-            Launcher(os.environ),
-            settings.stdio_allow,
-            rules.max_response_bytes,
-        )
+    connecting = Connecting(
+        ClientInfo("integrations-mcp", VERSION),
+        upstream,
+        reader,
+        parts_of,
+        Launcher(os.environ),
+        settings.stdio_allow,
+        rules.max_response_bytes,
     )
+    sessions = McpSessions(connecting)
     capabilities = FhirListings(upstream, reader, parts_of, registry, changed=catalogs.invalidate)
     listings = McpListings(sessions, registry, changed=catalogs.invalidate)
     queue, news = SqlCallQueue(database, ring), News()
@@ -267,10 +266,11 @@ def _assemble(
     auth_admin = AuthAdmin(
         admin, registry, writer, parts_of, prefix=settings.secret_prefix, public_url=settings.public_url
     )
+    importer = Importer(admin, settings.tool_name_max, connecting)
     toolbox = Toolbox(
         catalogs,
         gateway,
-        Desk(admin, results, settings.inline_secrets_over_mcp),
+        Desk(admin, importer, results, settings.inline_secrets_over_mcp),
         ReadingOn(results, front),
         page_size=settings.tools_page_size,
         tool_mode=settings.tool_mode,
@@ -294,7 +294,7 @@ def _assemble(
         auth_admin,
         KeyAdmin(keys, key_store, registry, history),
         SecretAdmin(registry, secrets, settings.secret_prefix, history, reader.forget),
-        Importer(admin, upstream, settings.tool_name_max),
+        importer,
         ApprovalAdmin(approvals, history.change),
         approvals,
         writer,

@@ -32,6 +32,7 @@ READ = {
     "test_integration_endpoint",
 }
 WRITE = {
+    "import_integration",
     "create_endpoint",
     "create_integration",
     "delete_endpoint",
@@ -522,6 +523,7 @@ async def test_structured_content_fits_its_schema_and_the_text_is_the_same_json(
         "delete_endpoint": {"tool": "shop_get_item"},
         "delete_integration": {"integration": "shop"},
         "get_integration": {"integration": "shop", "fields": ["base_url"]},
+        "import_integration": {"curl": "curl https://shop.example/orders/7", "name": "orders"},
         "preview_result": {"tool": "shop_get_item", "sample": {"a": 1}},
         "test_connection": {"integration": "shop"},
         "test_integration_endpoint": {"tool": "shop_get_item", "params": {"id": "1"}},

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tools.admin_tools.endpoints import ENDPOINTS
 from tools.admin_tools.history import HISTORY
+from tools.admin_tools.importing import IMPORTING
 from tools.admin_tools.reading import READING
 from tools.admin_tools.testing import TESTING
 from tools.admin_tools.writing import WRITING
@@ -14,7 +15,7 @@ from tools.repair import PROBLEM_FIELDS
 
 DOCS = Path(__file__).parent.parent / "docs"
 AGENTS = (DOCS / "agents.md").read_text("utf-8")
-TOOLS = {t.name: t for t in (*READING, *HISTORY, *TESTING, *WRITING, *ENDPOINTS)}
+TOOLS = {t.name: t for t in (*READING, *HISTORY, *TESTING, *WRITING, *ENDPOINTS, *IMPORTING)}
 
 
 def test_the_table_has_each_management_tool_with_its_permission() -> None:

@@ -9,13 +9,12 @@ import pytest
 
 from tests.fhir_servers.small import bundle, fhir, integration, patient, statement
 from tests.upstreams import Hostile
-from tests.world import LOOPBACK, World, gateway
+from tests.world import World, gateway
 from tools.importers.capability import COMMON, default_choice, read_capability
 from tools.importers.frame import Source, SourceFault
 from tools.importers.importing import Importer
 from tools.importers.reading import read_source
 from tools.importers.requests import ImportRequest
-from tools.upstream import Upstream
 
 BASE = "https://ehr.example.com/fhir"
 
@@ -91,9 +90,7 @@ async def test_a_statement_is_imported_like_any_other_document(world: World) -> 
     async with Hostile() as upstream:
         upstream.script("/fhir/metadata", fhir(200, statement()))
         request = ImportRequest(url=f"{upstream.url}/fhir/metadata", name="ehr", apply=True, enabled=True)
-        out = Upstream(LOOPBACK)
-        await Importer(world.app.admin, out, 48, read=at_once).run(world.owner, request)
-        await out.aclose()
+        await Importer(world.app.admin, 48, world.app.importer.connecting, at_once).run(world.owner, request)
         made = await world.app.admin.get(world.owner, "ehr")
     assert (made.protocol, made.base_url) == ("fhir", f"{upstream.url}/fhir")
     assert [e.name for e in made.endpoints] == ["search_patient", "read_patient"]

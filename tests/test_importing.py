@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.processes import run
-from tests.world import LOOPBACK, World, gateway, http, listening, served
+from tests.world import World, gateway, http, listening, served
 from tools.errors import InvalidRequest
 from tools.importers.frame import Source
 from tools.importers.importing import Importer, in_a_process
@@ -20,7 +20,6 @@ from tools.importers.reading import read_source
 from tools.importers.requests import ImportAnswer, ImportRequest
 from tools.models import Integration
 from tools.parsing import parse, parse_update
-from tools.upstream import Upstream
 
 pytestmark = pytest.mark.anyio
 KEY = "canary-0123456789"
@@ -68,11 +67,8 @@ async def bring(world: World, document: Any = PETS, **more: Any) -> ImportAnswer
         return read_source(data, where)
 
     body: dict[str, Any] = {"name": "pets", "document": document, "apply": True, **more}
-    upstream = Upstream(LOOPBACK)
-    try:
-        return await Importer(world.app.admin, upstream, 48, read).run(world.owner, parse(ImportRequest, body))
-    finally:
-        await upstream.aclose()
+    importer = Importer(world.app.admin, 48, world.app.importer.connecting, read)
+    return await importer.run(world.owner, parse(ImportRequest, body))
 
 
 async def stored(world: World) -> Integration:

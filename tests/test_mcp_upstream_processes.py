@@ -168,3 +168,25 @@ async def test_a_failed_start_is_told_at_once_and_not_tried_for_every_caller(wor
     health = await world.app.admin.health(world.owner)
     assert health["integrations"][0]["status"] == "unreachable"
     assert integration.upstream_tools is None
+
+
+async def test_a_server_that_refuses_to_list_its_tools_stops_no_write_and_health_says_so(world: World) -> None:
+    await connect(world, str(SMALL), "no-list")
+    health = await world.app.admin.health(world.owner)
+    assert "no tools today" in health["integrations"][0]["message"]
+
+
+async def test_an_endpoint_of_an_upstream_that_was_never_enabled_is_tested_all_the_same(world: World) -> None:
+    endpoint = {"name": "say", "description": "x", "path": "echo", "result_template": "{{ txt }}"}
+    gone = {"name": "gone", "description": "x", "path": "eccho"}
+    await connect(world, str(SMALL), "plain", enabled=False, endpoints=[endpoint, gone])
+    assert (await world.app.admin.test(world.owner, "up", "say", {"text": "hi"})).error is not None
+    call = world.app.toolbox.call
+    found = await call(
+        world.owner, "test_integration_endpoint", {"tool": "up_say", "params": {"text": '{"text": "hi"}'}}
+    )
+    assert found.structured is not None
+    fix = found.structured["problems"][0]["fix"]
+    assert fix["arguments"]["patch"] == {"result_template": "{{ text }}"}
+    missing = await call(world.owner, "test_integration_endpoint", {"tool": "up_gone"})
+    assert 'update_endpoint {"integration":"up","endpoint":"gone","patch":{"path":"echo"}}' in missing.text

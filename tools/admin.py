@@ -20,6 +20,7 @@ from tools.health import HealthProbe, report
 from tools.history import Action, AuditQuery, AuditRecord, CallQuery, CallRecord, History, Kind, change_record
 from tools.json_value import plain
 from tools.kinds.fhir.listings import FhirListings
+from tools.kinds.mcp.described import missing_tool
 from tools.kinds.mcp.listings import McpListings
 from tools.models import (
     CreateIntegrationRequest,
@@ -246,6 +247,9 @@ class Admin:
         integration, endpoint = await self.endpoint(caller, ref, endpoint_name)
         if endpoint.method != "GET" and self._rules.test_requires == "execute":
             caller.require("Integration.execute")
+        if integration.protocol == "mcp" and integration.upstream_tools is None:  # it was never enabled
+            await self._listings.read_if_possible(integration)
+            integration, endpoint = await self.endpoint(caller, ref, endpoint_name)
         catalog = await self._catalogs.get(caller.workspace)
         tool = self.tool(integration, endpoint)
         context = CallContext(hops=hops, confirm=confirm, insists=True)
@@ -300,9 +304,15 @@ class Admin:
         return tuple(self._make_tools(integration))
 
     def tool(self, integration: Integration, endpoint: EndpointConfig) -> Tool:
-        """The endpoint's tool as the catalog would make it, also where the integration is disabled."""
+        """The endpoint's tool as the catalog would make it, also where the integration is disabled.
+
+        Raises NotFound where an MCP upstream doesn't have what the endpoint names.
+        """
         tools = self._make_tools(integration.model_copy(update={"enabled": True}))
-        return next(t for t in tools if t.endpoint.name == endpoint.name)
+        found = next((t for t in tools if t.endpoint.name == endpoint.name), None)
+        if found is None:
+            raise NotFound(missing_tool(integration, endpoint))
+        return found
 
     # ------------------------------------------------------------------ who sees what
 

@@ -13,6 +13,8 @@ import jsonschema_rs
 from tools.json_values import is_array, is_object
 
 Schema = dict[str, Any]
+IMPORTED = "x-imported"
+"""Keyword of a stored input_schema: what the import made that the endpoint comes from (`tools.importers.marking`)."""
 Loc = tuple[str | int, ...]
 
 SCHEMA_MAPS = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")

@@ -25,6 +25,7 @@ RESERVED = frozenset(
         "create_endpoint",
         "update_endpoint",
         "delete_endpoint",
+        "import_integration",
         "preview_result",
         "read_audit",
         "read_calls",

@@ -21,16 +21,16 @@ PROBLEM_FIELDS = ("code", "stage", "at", "what", "available", "fix", "sure", "as
 
 def problems_of(outcome: Outcome, tool: Tool, masker: Masker) -> list[dict[str, Any]]:
     """The problems of one test, the one that stopped it first. Empty where nothing is wrong."""
-    # A tool that an upstream of protocol mcp shows by itself is no endpoint: nothing of it is written here.
     at = next(
         (pointer("endpoints", i) for i, e in enumerate(tool.integration.endpoints) if e.name == tool.endpoint.name),
         None,
     )
-    if at is None or tool.integration.protocol == "mcp":
-        return _of_upstream_tool(tool, outcome, masker)
     trace, error = outcome.trace, outcome.error
+    if at is None or (tool.integration.protocol == "mcp" and not _is_of_shaping(outcome)):
+        # A tool that an upstream of protocol mcp shows by itself is no endpoint, and a request to another server can't be judged.
+        return _of_upstream_tool(tool, outcome, masker)
     repairs: list[Repair] = []
-    if trace.raw is not None and (error is None or isinstance(error, ShapingFailed)):
+    if _is_of_shaping(outcome) and trace.raw is not None:
         repairs = shaping_repairs(tool, trace.arguments or {}, trace.raw.value, error)
     elif error is not None:
         repairs = request_repairs(tool, outcome, error)
@@ -52,8 +52,13 @@ def problems_of(outcome: Outcome, tool: Tool, masker: Masker) -> list[dict[str, 
     ]
 
 
+def _is_of_shaping(outcome: Outcome) -> bool:
+    """There is an answer, and what may be wrong is how the endpoint shapes it."""
+    return outcome.trace.raw is not None and (outcome.error is None or isinstance(outcome.error, ShapingFailed))
+
+
 def _of_upstream_tool(tool: Tool, outcome: Outcome, masker: Masker) -> list[dict[str, Any]]:
-    """Only who must act: the request to another MCP server can't be judged from here."""
+    """Only who must act."""
     error = outcome.error
     if error is None:
         return []

@@ -28,6 +28,14 @@ class Secret:
     __str__ = __repr__
 
 
+class ReadableSecrets(Protocol):
+    """What reading needs of a store."""
+
+    async def read(self, path: str, version: str | None = None) -> Secret:
+        """The value at `path`: `version`, or the newest. Raises SecretNotFound, SecretStoreUnavailable."""
+        ...
+
+
 class SecretStore(Protocol):
     """Where secrets are kept. Paths are compared by whole segments, case-sensitively, as written (rules A3)."""
 

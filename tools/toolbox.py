@@ -16,6 +16,7 @@ import orjson
 from tools.admin_tools.admin_tool import AdminTool, Asking, Desk
 from tools.admin_tools.endpoints import ENDPOINTS
 from tools.admin_tools.history import HISTORY
+from tools.admin_tools.importing import IMPORTING
 from tools.admin_tools.reading import READING
 from tools.admin_tools.refusal import RequestRefused, refusal
 from tools.admin_tools.testing import TESTING
@@ -56,7 +57,7 @@ class Toolbox:
         self._mode: ToolMode = tool_mode
         self._finder = Finder()
         self._admin_tools: dict[str, AdminTool] = {
-            tool.name: tool for tool in (*READING, *HISTORY, *TESTING, *WRITING, *ENDPOINTS)
+            tool.name: tool for tool in (*READING, *HISTORY, *TESTING, *WRITING, *ENDPOINTS, *IMPORTING)
         }
 
     async def call(

@@ -1,5 +1,7 @@
-"""import openapi|curl: what an operator has already becomes endpoints, shown before it is written."""
+"""import openapi|curl|fhir|mcp: what an operator has already becomes endpoints, shown before it is written."""
 
+import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +14,18 @@ if TYPE_CHECKING:
     from tools.importers.requests import ImportAnswer
 
 app = typer.Typer(
-    help="Make endpoints from an OpenAPI document or a curl line.", no_args_is_help=True, rich_markup_mode=None
+    help="Make endpoints from an OpenAPI document, a curl line, a FHIR server or an MCP server.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 Name = Annotated[str | None, typer.Option(help="The integration: new, or one to follow. Default: from the title.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Write it without asking.")]
 Enabled = Annotated[bool, typer.Option("--enabled/--disabled", help="Whether a new integration is enabled.")]
 Patterns = list[str] | None
+Endpoints = Annotated[Patterns, typer.Option("--endpoint", help="Only endpoints with these names.")]
+Prune = Annotated[bool, typer.Option("--prune", help="Remove endpoints whose operation is gone.")]
+Token = Annotated[bool, typer.Option("--secret-stdin", help="Read a bearer token for the server from stdin.")]
+AuthFile = Annotated[Path | None, typer.Option(help="JSON file with the auth object; - is stdin.")]
 
 
 @app.command("openapi")
@@ -28,12 +36,12 @@ def openapi_command(
     path: Annotated[Patterns, typer.Option(help="Only these paths, like '/pets*'; repeatable.")] = None,
     method: Annotated[Patterns, typer.Option(help="Only these methods.")] = None,
     operation: Annotated[Patterns, typer.Option(help="Only these operationIds.")] = None,
-    endpoint: Annotated[Patterns, typer.Option(help="Only endpoints with these names.")] = None,
+    endpoint: Endpoints = None,
     base_url: Annotated[str | None, typer.Option(help="Instead of what the document says.")] = None,
     secret_stdin: Annotated[bool, typer.Option("--secret-stdin", help="Read the API's secret from stdin.")] = False,
     client_id: Annotated[str | None, typer.Option(help="Where the document says OAuth client credentials.")] = None,
     enabled: Enabled = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove endpoints that the document no longer has.")] = False,
+    prune: Prune = False,
     yes: Yes = False,
     workspace: Workspace = None,
     database: Database = None,
@@ -84,6 +92,107 @@ def curl_command(
     """
     text = sys.stdin.read() if line == "-" else line
     _import({"name": name, "curl": text, "enabled": enabled}, yes, workspace, database, home, as_json)
+
+
+@app.command("fhir")
+def fhir_command(
+    url: Annotated[str, typer.Argument(help="The server's FHIR base URL; its /metadata says what it can do.")],
+    name: Name = None,
+    resource: Annotated[Patterns, typer.Option(help="Only these resource types; * and ? fit anything.")] = None,
+    interaction: Annotated[
+        Patterns, typer.Option(help="Only search, read, create, update, patch or delete; !delete takes away.")
+    ] = None,
+    endpoint: Endpoints = None,
+    secret_stdin: Token = False,
+    auth: AuthFile = None,
+    enabled: Enabled = False,
+    prune: Prune = False,
+    yes: Yes = False,
+    workspace: Workspace = None,
+    database: Database = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a FHIR server can do as tools, and make them. Without a choice: search and read of what most questions are about.
+
+    Example: integrations-mcp import fhir https://ehr.example.com/fhir --name ehr --resource Patient --interaction search
+    """
+    operations = ["!" * i.startswith("!") + i.removeprefix("!").lower() + "_*" for i in interaction or []]
+    body: dict[str, Any] = {
+        "fhir": url,
+        "name": name,
+        "tags": resource or [],
+        "operations": operations,
+        "names": endpoint or [],
+        "enabled": enabled,
+        "prune": prune,
+        **_credential(secret_stdin, auth),
+    }
+    _import(body, yes, workspace, database, home, as_json)
+
+
+@app.command("mcp")
+def mcp_command(
+    source: Annotated[str, typer.Argument(metavar="URL|COMMAND", help="The server's URL, or its program.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Of the program; put -- before the first that begins with -.")
+    ] = None,
+    name: Name = None,
+    transport: Annotated[str | None, typer.Option(help="http or sse. Default: found out.")] = None,
+    header: Annotated[Patterns, typer.Option(help="NAME=VALUE for a URL; VALUE can be secret:/path.")] = None,
+    env: Annotated[Patterns, typer.Option(help="NAME=VALUE for a program; VALUE can be secret:/path.")] = None,
+    tool: Annotated[Patterns, typer.Option(help="Only these tools of the server; * and ? fit anything.")] = None,
+    hint: Annotated[
+        Patterns, typer.Option(help="Only read-only, additive or destructive ones, by the server's word.")
+    ] = None,
+    endpoint: Endpoints = None,
+    secret_stdin: Token = False,
+    auth: AuthFile = None,
+    enabled: Enabled = False,
+    prune: Prune = False,
+    yes: Yes = False,
+    workspace: Workspace = None,
+    database: Database = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the tools of an MCP server, choose and rename them. Texts and schemas stay the server's until you edit them.
+
+    Example: integrations-mcp import mcp https://tracker.example.com/mcp --name tracker --tool '*_issue*'
+    """
+    body: dict[str, Any] = {
+        "name": name,
+        "tags": hint or [],
+        "operations": tool or [],
+        "names": endpoint or [],
+        "enabled": enabled,
+        "prune": prune,
+        **_credential(secret_stdin, auth),
+    }
+    if source.startswith(("https://", "http://")):
+        body |= {"mcp_url": source, "mcp_transport": transport, "mcp_headers": _pairs(header, "--header")}
+    else:
+        # The operator's list has absolute paths; whoever types here means what his shell would run.
+        body |= {"mcp_command": shutil.which(source) or source, "mcp_env": _pairs(env, "--env")}
+        body["mcp_args"] = arguments or []
+    _import(body, yes, workspace, database, home, as_json)
+
+
+def _pairs(given: Patterns, option: str) -> dict[str, str] | None:
+    if bad := [pair.partition("=")[0] for pair in given or () if "=" not in pair]:
+        raise typer.BadParameter(f"{option} {bad[0]}: write NAME=VALUE")
+    return {name: value for name, _, value in (pair.partition("=") for pair in given or ())} or None
+
+
+def _credential(secret_stdin: bool, auth: Path | None) -> dict[str, Any]:
+    if secret_stdin:
+        return {"secret": {"value": read_stdin_secret()}}
+    if auth is None:
+        return {}
+    try:
+        return {"auth": json.loads(sys.stdin.buffer.read() if str(auth) == "-" else auth.read_bytes())}
+    except ValueError:  # its words could hold a part of a secret
+        raise typer.BadParameter("--auth: the file is no JSON object of an integration's auth") from None
 
 
 def _import(
@@ -142,9 +251,9 @@ def _print(shown: "ImportAnswer", *, rows: bool = True) -> None:
 def _edits(endpoint: Any) -> list[str]:
     told: list[str] = []
     if endpoint.changed:
-        told.append(f"follows the document in {', '.join(endpoint.changed)}")
+        told.append(f"follows the source in {', '.join(endpoint.changed)}")
     if endpoint.kept:
         told.append(f"your {', '.join(endpoint.kept)} stays")
     if endpoint.conflicts:
-        told.append(f"the document changed {', '.join(endpoint.conflicts)} too")
+        told.append(f"the source changed {', '.join(endpoint.conflicts)} too")
     return told

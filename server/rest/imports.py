@@ -1,4 +1,4 @@
-"""POST /v1/{ws}/imports: an OpenAPI document or a curl line becomes endpoints, shown first and written when asked."""
+"""POST /v1/{ws}/imports: an OpenAPI document, a curl line, a FHIR or MCP server becomes endpoints, shown first and written when asked."""
 
 from typing import Annotated, Any
 
@@ -27,7 +27,7 @@ def add_imports(router: FastAPI, importer: Importer, door: Door) -> None:
         imported,
         "import-api",
         "Import an API",
-        "Shows what an OpenAPI document or a curl line would become: endpoints, what is left out and why, tokens. With `apply` it "
+        "Shows what an OpenAPI document, a curl line, a FHIR server or an MCP server would become: endpoints, what is left out and why, tokens. With `apply` it "
         "is written; done again, it follows the document and keeps what was edited. Requires `Integration.create`, for an "
         "integration that exists `Integration.update`.",
         takes="ImportRequest",

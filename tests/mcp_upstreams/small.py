@@ -1,4 +1,4 @@
-"""A server of a few lines without an SDK. The first argument says what is wrong with it: plain, dies-of-the-probe, bad-tools."""
+"""A server of a few lines without an SDK. The first argument says what is wrong with it: plain, dies-of-the-probe, bad-tools, no-list."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ def answer(request: dict) -> dict | None:
                 "capabilities": {"tools": {}},
                 "serverInfo": {"name": "small", "version": "1"},
             }
-        case "tools/list":
+        case "tools/list" if mode != "no-list":
             return {"tools": BAD if mode == "bad-tools" else [ECHO]}
         case "tools/call":
             return {"content": [{"type": "text", "text": request["params"]["arguments"].get("text", "")}]}
@@ -43,5 +43,9 @@ for line in sys.stdin:
     if "id" not in request:
         continue
     result = answer(request)
-    body = {"result": result} if result is not None else {"error": {"code": -32601, "message": "no such method"}}
+    body = (
+        {"result": result}
+        if result is not None
+        else {"error": {"code": -32601, "message": "no tools today" if mode == "no-list" else "no such method"}}
+    )
     print(json.dumps({"jsonrpc": "2.0", "id": request["id"], **body}), flush=True)

@@ -10,6 +10,7 @@ from tools.approvals import Confirm
 from tools.arguments import Arguments, compile_arguments
 from tools.callers import Caller, Permission
 from tools.errors import Declined, InvalidRequest, Issue
+from tools.importers.importing import Importer
 from tools.results import ResultStore
 
 
@@ -18,6 +19,7 @@ class Desk:
     """What the management tools work with. `inline_secrets`: whether a secret may be given as an argument."""
 
     admin: Admin
+    importer: Importer
     results: ResultStore
     inline_secrets: bool = False
     now: Callable[[], datetime] = lambda: datetime.now(UTC)

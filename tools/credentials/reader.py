@@ -7,13 +7,24 @@ only named) is read again after `ttl_s`. When the store is out, what is cached g
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tools.errors import CredentialUnavailable, SecretNotFound, SecretStoreUnavailable
-from tools.secrets import Secret, SecretStore
+from tools.secrets import ReadableSecrets, Secret
 
 _MAX_ENTRIES = 10_000
+
+
+class GivenSecrets:
+    """Values that came with a request and are stored nowhere yet, by the path that they would have, before those of `store`."""
+
+    def __init__(self, given: Mapping[str, str], store: ReadableSecrets) -> None:
+        self._given, self._store = given, store
+
+    async def read(self, path: str, version: str | None = None) -> Secret:
+        value = self._given.get(path)
+        return Secret(value, "given") if value is not None else await self._store.read(path, version)
 
 
 @dataclass(slots=True)
@@ -26,14 +37,16 @@ class _Entry:
 class SecretReader:
     """`clock` is monotonic seconds."""
 
-    def __init__(self, store: SecretStore, *, ttl_s: float = 60, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, store: ReadableSecrets, *, ttl_s: float = 60, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._ttl = ttl_s
         self._clock = clock
         self._entries: OrderedDict[tuple[str, str | None], _Entry] = OrderedDict()
         self._locks: dict[tuple[str, str | None], asyncio.Lock] = {}
 
-    async def read(self, path: str, version: str | None) -> Secret:
+    async def read(self, path: str, version: str | None = None) -> Secret:
         """The secret, from the cache where it is fresh. Raises CredentialUnavailable with what to do."""
         key = (path, version)
         entry = self._entries.get(key)

@@ -1,8 +1,11 @@
 """Imports as a management operation: read the source off the event loop, plan, tell, and write through the same checks as a person."""
 
+import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_process
@@ -10,11 +13,14 @@ import orjson
 
 from tools.admin import Admin
 from tools.callers import Caller
+from tools.checks import inline_values
 from tools.errors import CallError, Forbidden, InvalidRequest, Issue, NotFound
 from tools.importers.frame import MAX_BYTES, Choice, Source, SourceFault
+from tools.importers.live import LiveSources, Read
 from tools.importers.plan import Plan, plan_import
 from tools.importers.requests import ImportAnswer, ImportedEndpoint, ImportRequest, NotImported
 from tools.importers.wording import integration_name
+from tools.kinds.mcp.connecting import Connecting
 from tools.models import (
     INLINE_SECRETS,
     MAX_ENDPOINTS,
@@ -25,9 +31,11 @@ from tools.models import (
     UpdateIntegrationRequest,
 )
 from tools.parsing import parse
-from tools.upstream import Limits, Request, Upstream
+from tools.upstream import Limits, Request
 
 MANY_TOOLS = 60
+_SOURCES = ("url", "document", "curl", "fhir", "mcp_url", "mcp_command")
+_LIVE = frozenset({"fhir", "mcp_url", "mcp_command"})
 _FETCH_S = 60.0
 _READ_S = 120.0
 _SECRET_OF = {
@@ -56,34 +64,82 @@ class Importer:
     def __init__(
         self,
         admin: Admin,
-        upstream: Upstream,
         tool_name_max: int,
-        read: Callable[[bytes, str], Awaitable[Source]] = in_a_process,
+        connecting: Connecting,
+        read: Read = in_a_process,
     ) -> None:
-        self._admin, self._upstream, self._limit, self._read = admin, upstream, tool_name_max, read
+        self._admin, self._limit, self._read = admin, tool_name_max, read
+        self.connecting, self._live = connecting, LiveSources(connecting, read)
 
-    async def run(self, caller: Caller, request: ImportRequest) -> ImportAnswer:
-        """A preview, or the import. Raises InvalidRequest (also where `url` can't be fetched), Forbidden, and what a write raises."""
+    async def run(self, caller: Caller, request: ImportRequest, *, for_model: bool = False) -> ImportAnswer:
+        """A preview, or the import. Raises InvalidRequest (also where `url` can't be fetched), Forbidden, and what a write raises.
+
+        `for_model`: what a server that can't be asked says for operators only is left out.
+        """
         if not (caller.may("Integration.create") or caller.may("Integration.update")):
             raise Forbidden("an import needs the permission Integration.create or Integration.update")
         try:
+            given = [x for x in _SOURCES if getattr(request, x) is not None]
+            if len(given) != 1:
+                raise SourceFault(f"give exactly one of {', '.join(_SOURCES)}")
+            if given[0] in _LIVE:
+                return await self._run_live(caller, request, for_model=for_model)
             source, auth = await self._source(caller, request)
         except SourceFault as e:
             raise InvalidRequest([Issue(("body",), str(e), "source")]) from None
         if request.base_url:
             source = replace(source, base_url=request.base_url)
         name = request.name or integration_name(source.title)
-        try:
-            stored = await self._admin.get(caller, name)
-        except NotFound:
-            return await self._create(caller, request, source, auth, name)
+        stored = await self._stored(caller, name)
+        if stored is None:
+            return await self._create(caller, request, source, auth, name, {"base_url": source.base_url})
         return await self._update(caller, request, source, stored)
+
+    async def _stored(self, caller: Caller, name: str) -> Integration | None:
+        try:
+            return await self._admin.get(caller, name)
+        except NotFound:
+            return None
+
+    # ------------------------------------------------------------------ running servers
+
+    async def _run_live(self, caller: Caller, request: ImportRequest, *, for_model: bool) -> ImportAnswer:
+        """A new integration is checked as a create would check it before anything is asked; one that is there is asked with
+        what it has. Raises SourceFault too."""
+        if request.base_url is not None or request.client_id is not None:
+            raise SourceFault("base_url and client_id are for documents: the server's URL and auth say it all")
+        auth = request.auth
+        if request.secret is not None:
+            if auth is not None:
+                raise SourceFault("give auth, or secret (a bearer token), not both")
+            auth = AuthConfigWithSecrets(type="bearer_token", bearer_token_value=request.secret)
+        stored = await self._stored(caller, request.name) if request.name else None
+        if stored is not None:
+            await self._admin.update(caller, stored.id, UpdateIntegrationRequest(), validate_only=True)
+            _same_server(request, stored)
+            source = await self._live.ask(stored, {}, with_detail=not for_model)
+            return await self._update(caller, request, source, stored)
+        faults: list[SourceFault] = []
+        for fields in _server_fields(request):
+            body = {**fields, "name": request.name or f"import-{uuid.uuid4().hex}", "display_name": "import"}
+            asked = parse(CreateIntegrationRequest, {**body, "auth": auth})
+            draft = (await self._admin.create(caller, asked, validate_only=True)).after
+            given = {str(getattr(draft.auth, path)): value for path, value in inline_values(auth).items()}
+            try:
+                source = await self._live.ask(draft, given, with_detail=not for_model)
+            except SourceFault as e:
+                faults.append(e)
+                continue
+            name = request.name or integration_name(source.title)
+            if (there := await self._stored(caller, name)) is not None:
+                _same_server(request, there)
+                return await self._update(caller, request, source, there)
+            return await self._create(caller, request, source, auth, name, fields)
+        raise faults[0]
 
     # ------------------------------------------------------------------ reading
 
     async def _source(self, caller: Caller, request: ImportRequest) -> tuple[Source, AuthConfigWithSecrets | None]:
-        if sum(x is not None for x in (request.url, request.document, request.curl)) != 1:
-            raise SourceFault("give exactly one of url, document and curl")
         if request.curl is not None:
             from tools.importers.curl import read_curl
 
@@ -100,7 +156,9 @@ class Importer:
     async def _fetch(self, caller: Caller, url: str) -> bytes:
         asked = Request("GET", url, (("Accept", "application/json, application/yaml, */*;q=0.5"),))
         try:
-            answer = await self._upstream.send(asked, pool=caller.workspace, limits=Limits(_FETCH_S, MAX_BYTES))
+            answer = await self.connecting.upstream.send(
+                asked, pool=caller.workspace, limits=Limits(_FETCH_S, MAX_BYTES)
+            )
         except CallError as e:
             raise SourceFault(f"the document can't be fetched: {e.message}") from None
         if answer.status != 200:
@@ -110,14 +168,21 @@ class Importer:
     # ------------------------------------------------------------------ writing
 
     async def _create(
-        self, caller: Caller, request: ImportRequest, source: Source, auth: AuthConfigWithSecrets | None, name: str
+        self,
+        caller: Caller,
+        request: ImportRequest,
+        source: Source,
+        auth: AuthConfigWithSecrets | None,
+        name: str,
+        fields: Mapping[str, Any],
     ) -> ImportAnswer:
+        """`fields` are those that say what server it is."""
         plan = self._plan(source, request, None, name)
         body = {
+            **fields,
             "name": name,
             "display_name": request.display_name or source.title[:256],
             "protocol": source.protocol,
-            "base_url": source.base_url,
             "endpoints": [e.model_dump(mode="json") for e in plan.endpoints],
             "enabled": request.enabled,
             "auth": auth,
@@ -134,6 +199,9 @@ class Importer:
                 raise
             problems = [f"{'.'.join(map(str, i.loc[1:]))}: {i.msg}" for i in e.issues]
         warnings = [] if auth else [*source.warnings]
+        if plan.others:
+            chosen = "the default choice" if _choice(request).is_everything else "the choice"
+            warnings.append(f"{plan.others} more operations are outside of {chosen}: {_tags_outside(source, plan)}")
         return _answer(
             source, plan, name, id, "create", request, request.enabled, auth or source.auth, [*warnings], problems
         )
@@ -150,7 +218,8 @@ class Importer:
 
         plan = self._plan(source, request, stored, name)
         warnings: list[str] = []
-        if source.base_url and source.base_url.rstrip("/") != stored.base_url.rstrip("/") and request.curl is None:
+        elsewhere = source.base_url.rstrip("/") != stored.base_url.rstrip("/")
+        if source.base_url and elsewhere and request.curl is None and source.protocol != "mcp":
             warnings.append(f"its base_url stays {stored.base_url}; the document says {source.base_url}")
         if source.auth is not None and stored.auth is None:
             warnings.append(f"the source signs its calls ({source.auth.type}); this integration has no auth")
@@ -167,7 +236,7 @@ class Importer:
         return _answer(source, plan, name, stored.id, done, request, stored.enabled, stored.auth, warnings, problems)
 
     def _plan(self, source: Source, request: ImportRequest, stored: Integration | None, name: str) -> Plan:
-        choice = Choice(request.tags, request.paths, request.methods, request.operations, request.names)
+        choice = _choice(request)
         if choice.is_everything and stored is None and source.default is not None:
             choice = source.default
         single = request.curl is not None
@@ -175,6 +244,41 @@ class Importer:
             source = _at(source, stored.base_url)
         endpoints = stored.endpoints if stored is not None else None
         return plan_import(source, choice, endpoints, name, self._limit, prune=request.prune, whole=not single)
+
+
+def _choice(request: ImportRequest) -> Choice:
+    return Choice(request.tags, request.paths, request.methods, request.operations, request.names)
+
+
+def _server_fields(request: ImportRequest) -> list[dict[str, Any]]:
+    """The fields of an integration that say what server it is, the likeliest first: a URL may speak either transport."""
+    if request.fhir is not None:
+        return [{"protocol": "fhir", "base_url": request.fhir.rstrip("/").removesuffix("/metadata")}]
+    more = {name: getattr(request, name) for name in ("mcp_args", "mcp_headers", "mcp_env") if getattr(request, name)}
+    if request.mcp_command is not None:
+        return [{"protocol": "mcp", "mcp_transport": "stdio", "mcp_command": request.mcp_command, **more}]
+    old = urlsplit(request.mcp_url or "").path.rstrip("/").endswith("/sse")
+    transports = [request.mcp_transport] if request.mcp_transport else ["sse", "http"] if old else ["http", "sse"]
+    return [{"protocol": "mcp", "mcp_transport": t, "mcp_url": request.mcp_url, **more} for t in transports]
+
+
+def _same_server(request: ImportRequest, stored: Integration) -> None:
+    """What is stored is asked with its own credential, so never anything else. Raises SourceFault."""
+    if request.auth is not None or request.secret is not None or request.mcp_headers or request.mcp_env:
+        raise SourceFault(f"{stored.name} is there and is asked with what it has: change its auth by an update")
+    asked = _server_fields(request)[0]
+    url = asked.get("base_url") or asked.get("mcp_url") or asked.get("mcp_command")
+    there = stored.base_url.rstrip("/") if stored.protocol == "fhir" else stored.mcp_url or stored.mcp_command
+    same = stored.protocol == asked["protocol"] and url == there
+    if not same or (request.mcp_command is not None and (request.mcp_args or ()) != (stored.mcp_args or ())):
+        raise SourceFault(f"{stored.name} is {stored.protocol} at {there} already: give another name for this one")
+
+
+def _tags_outside(source: Source, plan: Plan) -> str:
+    told = {row.operation for row in plan.rows}
+    tags = Counter(tag for c in source.candidates if c.key not in told for tag in c.tags)
+    named = ", ".join(f"{tag} ({count})" for tag, count in tags.most_common(40))
+    return named + (", ..." if len(tags) > 40 else "") if tags else "choose by path, method or name"
 
 
 def _with_secret(auth: AuthConfig | None, request: ImportRequest) -> AuthConfigWithSecrets | None:
@@ -234,7 +338,7 @@ def _answer(
             "auth": auth.model_dump(exclude=set(INLINE_SECRETS)) if auth else None,
             "endpoints": plan.rows,
             "left_out": [NotImported(operation=row.key, why=row.why) for row in source.left_out],
-            "counts": {**counts, "left_out": len(source.left_out)},
+            "counts": {**counts, "not_chosen": plan.others, "left_out": len(source.left_out)},
             "tokens": sum(row.tokens for row in in_list),
             "warnings": warnings,
             "problems": problems,

@@ -10,11 +10,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from tools.json_schema import IMPORTED as MARK
 from tools.json_schema import is_object
 from tools.json_value import plain
 from tools.models import EndpointConfig
 
-MARK = "x-imported"
 _FIELDS = ("description", "method", "path", "base_url", "input_schema", "headers", "body_format", "annotations")
 
 

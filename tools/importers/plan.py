@@ -13,10 +13,11 @@ from tools.naming import tool_name
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`endpoints` as they would be stored; `rows` tell each operation."""
+    """`endpoints` as they would be stored; `rows` tell each operation but `others`, the number of those that weren't chosen."""
 
     endpoints: tuple[EndpointConfig, ...]
     rows: tuple[ImportedEndpoint, ...]
+    others: int
 
 
 def plan_import(
@@ -36,10 +37,17 @@ def plan_import(
     """
     rows: list[ImportedEndpoint] = []
     followed = {key: e for e in stored or () if (key := key_of(e)) is not None}
-    own = {f"{e.method} /{e.path.removeprefix('/')}": e for e in stored or () if key_of(e) is None}
+
+    def place(endpoint: EndpointConfig) -> str:
+        path = endpoint.path.removeprefix("/")
+        return path if source.protocol == "mcp" else f"{endpoint.method} {path}"
+
+    own = {place(e): e for e in stored or () if key_of(e) is None}
     taken = {e.name for e in stored or ()}
     replaced: dict[str, EndpointConfig] = {}
     added: list[EndpointConfig] = []
+    others = 0
+    offer = source.default if choice.is_everything and source.default is not None else choice
 
     def tell(candidate: Candidate, endpoint: EndpointConfig, change: Change, **more: tuple[str, ...]) -> None:
         rows.append(
@@ -65,7 +73,7 @@ def plan_import(
             tell(
                 candidate, merged.endpoint, change, changed=merged.changed, kept=merged.kept, conflicts=merged.conflicts
             )
-        elif (old := own.get(f"{new.method} /{new.path.removeprefix('/')}")) is not None:
+        elif (old := own.get(place(new))) is not None:
             tell(candidate, old, "own")
         elif choice.takes(candidate) and (stored is None or not choice.is_everything or not whole):
             if new.name in taken:
@@ -73,8 +81,10 @@ def plan_import(
             taken.add(new.name)
             added.append(new)
             tell(candidate, new, "add")
-        elif stored is not None and choice.takes(candidate):
+        elif stored is not None and offer.takes(candidate):
             tell(candidate, new, "offered")
+        else:
+            others += 1
     gone = set(followed) - {c.key for c in source.candidates} if whole else set[str]()
     for key in sorted(gone):
         rows.append(
@@ -87,4 +97,4 @@ def plan_import(
         )
     dropped = {followed[key].name for key in gone} if prune else set[str]()
     kept = [replaced.get(e.name, e) for e in stored or () if e.name not in dropped]
-    return Plan((*kept, *added), tuple(rows))
+    return Plan((*kept, *added), tuple(rows), others)

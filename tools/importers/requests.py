@@ -4,30 +4,53 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tools.models import AuthConfig, AuthConfigWithSecrets, IntegrationName, Model, NameString, SecretInput
+from tools.models import (
+    AuthConfig,
+    AuthConfigWithSecrets,
+    IntegrationName,
+    McpTransport,
+    Model,
+    NameString,
+    SecretInput,
+)
 
 Patterns = tuple[str, ...]
 Change = Literal["add", "change", "same", "own", "gone", "remove", "offered"]
 
 
 class ImportRequest(Model):
-    """An OpenAPI document (`url` or `document`) or a `curl` line, what is wanted of it, and whether to write it."""
+    """One source (`url` or `document`, `curl`, `fhir`, `mcp_url` or `mcp_command`), what is wanted of it, and whether to write it."""
 
     url: str | None = Field(default=None, max_length=2048, description="Where the OpenAPI document is.")
     document: dict[str, Any] | str | None = Field(
         default=None, description="The OpenAPI document: JSON, or text of either."
     )
     curl: str | None = Field(default=None, max_length=64 * 1024, description="A curl command line.", repr=False)
+    fhir: str | None = Field(
+        default=None, max_length=2048, description="A FHIR server's base URL; its /metadata is read."
+    )
+    mcp_url: str | None = Field(default=None, max_length=2048, description="An MCP server's URL.")
+    mcp_command: str | None = Field(
+        default=None, max_length=512, description="An MCP server's program: a path on the operator's list."
+    )
+    mcp_transport: McpTransport | None = Field(default=None, description="Of mcp_url. Default: found out.")
+    mcp_args: tuple[str, ...] | None = None
+    mcp_headers: dict[str, str] | None = Field(default=None, repr=False)
+    mcp_env: dict[str, str] | None = Field(default=None, repr=False)
     name: IntegrationName | None = Field(default=None, description="The integration. Default: from the source's title.")
     display_name: NameString | None = None
     base_url: str | None = Field(default=None, max_length=2048, description="Instead of what the document says.")
     tags: Patterns = Field(default=(), description="Patterns of * and ?; with ! before it, what isn't wanted.")
     paths: Patterns = ()
     methods: Patterns = ()
-    operations: Patterns = Field(default=(), description="Patterns of operationIds.")
+    operations: Patterns = Field(
+        default=(), description="Patterns of operationIds; of search_patient and the like; of an MCP server's tools."
+    )
     names: Patterns = Field(default=(), description="Patterns of endpoint names.")
     auth: AuthConfigWithSecrets | None = Field(default=None, description="Instead of what the source says.")
-    secret: SecretInput | None = Field(default=None, description="The secret of the auth that the source says.")
+    secret: SecretInput | None = Field(
+        default=None, description="The secret of the auth that the source says; of a server, a bearer token."
+    )
     client_id: str | None = Field(default=None, description="With oauth2_client_credentials.")
     enabled: bool = Field(default=False, description="Whether a new integration is enabled at once.")
     prune: bool = Field(default=False, description="Remove endpoints whose operation the document no longer has.")

@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 MAX_ENDPOINT_NAME = 64
 _LONG = 800
+_EMPTY = frozenset({"api", "the", "rest", "openapi", "swagger", "v1", "v2", "v3", "mcp", "server", "servers"})
 
 
 def endpoint_name(text: str, taken: Collection[str] = ()) -> str:
@@ -35,7 +36,7 @@ def name_of_operation(method: str, path: str) -> str:
 def integration_name(title: str) -> str:
     """`^[a-z0-9][a-z0-9_-]*[a-z0-9]$` from a title; words like API say nothing."""
     words = re.findall(r"[a-z0-9]+", title.lower())
-    kept = [w for w in words if w not in ("api", "the", "rest", "openapi", "swagger", "v1", "v2", "v3")] or words
+    kept = [w for w in words if w not in _EMPTY] or words
     name = "_".join(kept)[:24].strip("_")
     return name if len(name) >= 2 else "imported"
 

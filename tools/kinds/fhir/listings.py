@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from tools.answers import read_raw
 from tools.credentials.reader import SecretReader
@@ -47,16 +47,8 @@ class FhirListings:
 
         Raises CallErrors where it can't be asked (what was kept before stays), NotFound, StorageUnavailable, TimeoutError.
         """
-        url = integration.base_url.rstrip("/") + "/metadata"
-        async with asyncio.timeout(READ_S):
-            answer, masker = await self._ask(url, integration, None), Masker()
-            if answer.status in (401, 403) and integration.auth is not None:  # most servers show it to anybody
-                signer = signer_of(integration, self._reader, self._parts_of)
-                answer = await self._ask(url, integration, signer)
-                masker = Masker(signer.masks)
-        if answer.status != 200:
-            raise InvalidResponse(f"its /metadata answered {answer.status}", upstream_status=answer.status)
-        listing = kept(read_raw(answer, masker).value, integration.base_url)
+        statement = await ask_statement(self._upstream, integration, self._reader, self._parts_of)
+        listing = kept(statement, integration.base_url)
         if listing != integration.upstream_tools:
             await self._store.keep_upstream_tools(integration.workspace_id, integration.id, listing)
             self._changed(integration.workspace_id)
@@ -67,10 +59,29 @@ class FhirListings:
         with suppress(GatewayError, TimeoutError):
             await self.read(integration)
 
-    async def _ask(self, url: str, integration: Integration, signer: CallSigner | None) -> Answer:
+
+async def ask_statement(
+    upstream: Upstream,
+    integration: Integration,
+    reader: SecretReader,
+    parts_of: Callable[[Integration], CredentialParts],
+) -> Any:
+    """The masked /metadata of the server, within READ_S. Raises CallErrors, TimeoutError."""
+    request = Request("GET", integration.base_url.rstrip("/") + "/metadata", ACCEPT)
+
+    async def ask(signer: CallSigner | None) -> Answer:
         limits = Limits(READ_S, MAX_BYTES)
-        request = Request("GET", url, ACCEPT)
-        return await self._upstream.send(request, pool=integration.workspace_id, limits=limits, signer=signer)
+        return await upstream.send(request, pool=integration.workspace_id, limits=limits, signer=signer)
+
+    async with asyncio.timeout(READ_S):
+        answer, masker = await ask(None), Masker()
+        if answer.status in (401, 403) and integration.auth is not None:  # most servers show it to anybody
+            signer = signer_of(integration, reader, parts_of)
+            answer = await ask(signer)
+            masker = Masker(signer.masks)
+    if answer.status != 200:
+        raise InvalidResponse(f"its /metadata answered {answer.status}", upstream_status=answer.status)
+    return read_raw(answer, masker).value
 
 
 def signer_of(

@@ -1,9 +1,10 @@
 """Which programs an MCP upstream over stdio may run: the operator's list, exact, and nothing that loads other code into them."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from shlex import split
+from shlex import join, split
 
 from tools.errors import Forbidden
 from tools.models import Integration
@@ -50,9 +51,11 @@ def require_allowed(integration: Integration, allow: Iterable[str]) -> None:
     if i.protocol != "mcp" or i.mcp_transport != "stdio" or not i.mcp_command or i.builtin:
         return
     if not is_allowed(i.mcp_command, i.mcp_args or (), allow):
+        line = join([i.mcp_command, *(i.mcp_args or ())])
+        entry = json.dumps([line]) if len(line) <= 300 else '["/opt/mcp/server *"]'
         raise CommandNotAllowed(
-            f"{i.mcp_command[:200]} may not be run here with these arguments. The operator allows a program by its absolute path: "
-            "INTEGRATIONS_MCP_STDIO_ALLOW='[\"/opt/mcp/server *\"]' (docs/mcp-upstreams.md)"
+            f"{i.mcp_command[:200]} may not be run here with these arguments. The operator allows a program by its absolute path, "
+            f"for these arguments INTEGRATIONS_MCP_STDIO_ALLOW='{entry}' (docs/mcp-upstreams.md)"
         )
 
 

@@ -6,8 +6,9 @@ from typing import Any, cast
 
 import orjson
 
-from tools.json_schema import is_array, is_object
-from tools.models import MAX_SCHEMA_BYTES, EndpointConfig, UpstreamTools
+from tools.json_schema import IMPORTED, is_array, is_object
+from tools.models import MAX_SCHEMA_BYTES, EndpointConfig, Integration, UpstreamTools
+from tools.naming import nearest
 from tools.publish_rules import portable_pattern
 from tools.published import PublishRefused, publish
 from tools.schemas import check_schema
@@ -99,9 +100,9 @@ def input_schema_of(tool: Described, endpoint: EndpointConfig | None = None) -> 
     """The schema that arguments must fit. The endpoint's own, where it has one, decides which arguments there are; a property
     that it leaves open is as the upstream describes it."""
     theirs = _without_own_keywords(tool.get("inputSchema") or {})
-    if endpoint is None or not endpoint.input_schema:
+    ours = {k: v for k, v in endpoint.input_schema.items() if k != IMPORTED} if endpoint is not None else {}
+    if not ours:
         return theirs
-    ours = dict(endpoint.input_schema)
     properties: dict[str, Any] = theirs.get("properties") or {}
     if is_object(listed := ours.get("properties")):
         ours["properties"] = {
@@ -153,3 +154,19 @@ def _is_harmless(schema: Any) -> bool:
 def annotations_of(tool: Described) -> dict[str, Any]:
     found = tool.get("annotations")
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def missing_tool(integration: Integration, endpoint: EndpointConfig) -> str:
+    """Why an endpoint over an MCP upstream's tool is no tool, and what to do."""
+    listing, path = integration.upstream_tools, endpoint.path[:80]
+    if listing is None:
+        return f"the tools of {integration.name} couldn't be read yet: run test_connection, which says why"
+    names = [str(t["name"]) for t in listing.tools]
+    if endpoint.path in names:
+        if endpoint.path in listing.changed:
+            return f"{path} looks different than when it was first seen, so it is withdrawn: look at it and save {integration.name} to accept it"
+        return f"the arguments of {endpoint.name} don't fit what {integration.name} says of {path} now: look at its input_schema"
+    if close := nearest(path, names):
+        patch = orjson.dumps({"integration": integration.name, "endpoint": endpoint.name, "patch": {"path": close}})
+        return f"{integration.name} has no tool {path}; did you mean {close}? Then: update_endpoint {patch.decode()}"
+    return f"{integration.name} has no tool {path}; it has {', '.join(names[:30]) or 'none'}"

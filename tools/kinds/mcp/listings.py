@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
-from tools.errors import GatewayError, NotFound
+from tools.errors import GatewayError, NotFound, UpstreamRefused, UpstreamUnreachable
 from tools.kinds.mcp.described import kept
+from tools.kinds.mcp.rpc import LinkLost, RpcError, SessionGone
 from tools.kinds.mcp.sessions import McpSessions
 from tools.masking import Masker
 from tools.models import Integration, UpstreamTools
@@ -48,9 +49,14 @@ class McpListings:
         Raises CallErrors where the upstream can't be asked (what was kept before stays), NotFound, StorageUnavailable,
         TimeoutError.
         """
-        async with asyncio.timeout(READ_S), self._sessions.use(integration, integration.auth) as connected:
-            found = await connected.session.tools()
-            session, masks = connected.session, set(connected.masks)
+        try:
+            async with asyncio.timeout(READ_S), self._sessions.use(integration, integration.auth) as connected:
+                found = await connected.session.tools()
+                session, masks = connected.session, set(connected.masks)
+        except RpcError as e:
+            raise UpstreamRefused("refused the list of its tools", said=e.message[:2000] or None) from e
+        except (LinkLost, SessionGone) as e:
+            raise UpstreamUnreachable(f"ended the connection before the list of its tools ({e})") from e
         source = f"{integration.mcp_transport} {integration.mcp_url or integration.mcp_command or ''}"
         before = integration.upstream_tools
         if accept or (before is not None and before.source != source):
