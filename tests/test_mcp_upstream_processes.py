@@ -104,7 +104,9 @@ async def test_nothing_is_left_of_many_starts_and_stops() -> None:
     for _ in range(25):
         await asyncio.gather(*(once() for _ in range(8)))
     await none_left(marker)
-    assert (me.num_fds(), len(asyncio.all_tasks())) == before
+    fds, tasks = me.num_fds(), len(asyncio.all_tasks())
+    assert fds <= before[0]  # fewer: what tests before this one left is closed when it is collected
+    assert tasks <= before[1]
 
 
 STRAYS = """
