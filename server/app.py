@@ -22,8 +22,10 @@ from server.issuer_keys import IssuerKeys
 from server.keyring import Keyring
 from server.launching import Launcher
 from server.mcp_app import make_server
+from server.metrics import Metrics
 from server.process_identity import ProcessIdentity
 from server.protected_resources import ProtectedResources
+from server.recording import named, parts_counted, recorder
 from server.secret_stores.opening import open_keyring, open_secret_store
 from server.settings import Settings
 from server.store.approvals import SqlApprovals
@@ -111,6 +113,8 @@ class App:
     history: WrittenBehind
     background: SqlCallQueue
     worker: Worker | None
+    metrics: Metrics | None
+    """Where the operator wants figures."""
 
     def mcp_server(self, local: Caller | None, *, announces: bool) -> Server[Any]:
         return make_server(self.toolbox, self.announcements, local, VERSION, announces=announces)
@@ -182,7 +186,8 @@ def _assemble(
 ) -> tuple[App, list[Callable[[], Awaitable[None]]]]:
     registry, key_store = SqlRegistry(database, settings.tool_name_max), SqlKeyStore(database)
     secrets, closing = open_secret_store(settings, database, ring)
-    upstream = Upstream(network, engine=HttpEngine(network, user_agent=f"integrations-mcp/{VERSION}"))
+    engine = HttpEngine(network, user_agent=f"integrations-mcp/{VERSION}")
+    upstream = Upstream(network, engine=engine)
     reader = SecretReader(secrets)
     tokens = TokenCache(pins=SqlPins(database))
 
@@ -214,6 +219,10 @@ def _assemble(
     catalogs = Catalogs(registry, make_tools)
     results = SqlResultStore(database, ring)
     history = WrittenBehind(SqlHistory(database), HistoryRules(settings.history_days, settings.audit_days))
+    metrics = Metrics(named(catalogs)) if settings.metrics_token is not None else None
+    if metrics is not None:
+        parts_counted(metrics, catalogs, tokens, history, engine)
+    record = recorder(history, metrics)
     rules = GatewayRules(result_budget=settings.result_budget, record_arguments=settings.record_arguments)
     connecting = Connecting(
         ClientInfo("integrations-mcp", VERSION),
@@ -245,7 +254,7 @@ def _assemble(
         traffic,
         cursors=Cursors(ring.derive("cursors")),
         log_fault=_log_fault,
-        record=history.call,
+        record=record,
         background=front,
     )
     make_writer = partial(
@@ -302,7 +311,8 @@ def _assemble(
         Announcements(),
         history,
         queue,
-        Worker(queue, gateway, catalogs, key_store, news, history.call) if background else None,
+        Worker(queue, gateway, catalogs, key_store, news, record) if background else None,
+        metrics,
     )
     return app, [
         listings.aclose,

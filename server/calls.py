@@ -44,7 +44,11 @@ class WrittenBehind:
         self._changes: deque[AuditRecord] = deque()
         self._writing = anyio.Lock()
         self._forgotten_at = float("-inf")
-        self.dropped = 0
+        self.dropped = self.ever_dropped = 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self._calls) + len(self._changes)
 
     def call(self, record: CallRecord) -> None:
         if self._rules.calls_days == 0:
@@ -52,13 +56,17 @@ class WrittenBehind:
         if len(self._calls) < self._rules.queue:
             self._calls.append(record)
         else:
-            self.dropped += 1
+            self._drop()
 
     def change(self, record: AuditRecord) -> None:
         if len(self._changes) < self._rules.queue:
             self._changes.append(record)
         else:
-            self.dropped += 1
+            self._drop()
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        self.ever_dropped += 1
 
     async def calls(self, workspace: str, query: CallQuery) -> list[CallRecord]:
         await self.flush()

@@ -17,7 +17,7 @@ from mcp_types import methods
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import Message, Receive, Scope, Send
 
-from server.wire import LIST_TTL_MS, call_result
+from server.wire import LIST_TTL_MS, REQUEST_ID, call_result, came_with
 from tools.callers import Caller
 from tools.gateway import CallContext
 from tools.json_values import may_round
@@ -30,6 +30,7 @@ _LOG_LEVEL_KEY = "io.modelcontextprotocol/logLevel"
 _SERVER_INFO_KEY = "io.modelcontextprotocol/serverInfo"
 _WATCH_AFTER_S = 0.05
 _CANCELLED = -32800
+_TRACE_CONTEXT = ("traceparent", "tracestate")
 
 Era = Literal["modern", "legacy"]
 
@@ -76,11 +77,26 @@ class FastPath:
             return None
         if not await self._toolbox.is_endpoint_tool(caller, params["name"]):
             return _replay(messages, receive)
+        context = self._context(request_id, params, headers, scope)
         if era == "modern":
-            await self._modern_call(caller, request_id, params, receive, send)
+            await self._modern_call(caller, request_id, params, context, receive, send)
         else:
-            await self._legacy_call(caller, request_id, params, headers, send)
+            await self._legacy_call(caller, request_id, params, context, headers, send)
         return None
+
+    def _context(
+        self, request_id: int | str, params: dict[str, Any], headers: dict[bytes, bytes], scope: Scope
+    ) -> CallContext:
+        meta: dict[str, Any] = params.get("_meta") or {}
+        key = meta.get("idempotency_key")
+        came = None
+        if self._toolbox.is_traced:
+            texts = {n: headers[n.encode()].decode("latin-1") for n in _TRACE_CONTEXT if n.encode() in headers}
+            version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
+            came = came_with(meta, texts, version, request_id, "tcp")
+        return CallContext(
+            idempotency_key=key if isinstance(key, str) else None, request_id=scope[REQUEST_ID], came=came
+        )
 
     # ------------------------------------------------------------------ is this ours?
 
@@ -204,12 +220,18 @@ class FastPath:
     # ------------------------------------------------------------------ answering
 
     async def _modern_call(
-        self, caller: Caller, request_id: int | str, params: dict[str, Any], receive: Receive, send: Send
+        self,
+        caller: Caller,
+        request_id: int | str,
+        params: dict[str, Any],
+        context: CallContext,
+        receive: Receive,
+        send: Send,
     ) -> None:
         """Runs the call here; a client that leaves cancels it (spec: MUST). Watching costs only calls that take a while."""
         watch = _DisconnectWatch(receive)
         try:
-            result = await self._result(caller, params)
+            result = await self._result(caller, params, context)
         except asyncio.CancelledError:
             if watch.has_left and (task := asyncio.current_task()) is not None and task.uncancel() == 0:
                 return  # nobody is there to be answered
@@ -220,14 +242,20 @@ class FastPath:
         await _send(send, _answer(request_id, result))
 
     async def _legacy_call(
-        self, caller: Caller, request_id: int | str, params: dict[str, Any], headers: dict[bytes, bytes], send: Send
+        self,
+        caller: Caller,
+        request_id: int | str,
+        params: dict[str, Any],
+        context: CallContext,
+        headers: dict[bytes, bytes],
+        send: Send,
     ) -> None:
         """Runs the call where `notifications/cancelled` of the same session finds it; a disconnect doesn't cancel here."""
         key = (headers.get(b"mcp-session-id", b"").decode("latin-1"), request_id)
         if not key[0] or key in self._running:
-            result = await self._result(caller, params)
+            result = await self._result(caller, params, context)
         else:
-            task = self._running[key] = asyncio.ensure_future(self._result(caller, params))
+            task = self._running[key] = asyncio.ensure_future(self._result(caller, params, context))
             try:
                 result = await asyncio.shield(task)
             except asyncio.CancelledError:
@@ -249,10 +277,7 @@ class FastPath:
             if task is not None:
                 task.cancel()
 
-    async def _result(self, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-        meta: dict[str, Any] = params.get("_meta") or {}
-        key = meta.get("idempotency_key")
-        context = CallContext(idempotency_key=key) if isinstance(key, str) else CallContext()
+    async def _result(self, caller: Caller, params: dict[str, Any], context: CallContext) -> dict[str, Any]:
         return call_result(await self._toolbox.call(caller, params["name"], params.get("arguments"), context))
 
 

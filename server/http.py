@@ -1,4 +1,4 @@
-"""The HTTP wire: one ASGI application for /mcp (both eras), /sse (legacy), /v1 (REST), /healthz and /readyz.
+"""The HTTP wire: one ASGI application for /mcp (both eras), /sse (legacy), /v1 (REST), /healthz, /readyz, /metrics.
 
 In front of everything: Host and Origin checks (MCP spec, transports: DNS rebinding), the body limit, and who is calling.
 """
@@ -6,7 +6,7 @@ In front of everything: Host and Origin checks (MCP spec, transports: DNS rebind
 import contextlib
 import itertools
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
@@ -18,29 +18,38 @@ from mcp.server.sse import SseServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server import metrics_route
 from server.app import App
 from server.fast_path import FastPath
 from server.hosts_allowed import AllowedHosts
 from server.mcp_app import CALLER, set_calling
+from server.metrics import Metrics
+from server.metrics_route import Scrape
 from server.protected_resources import WELL_KNOWN
 from server.refusals import refusal, refused
+from server.wire import REQUEST_ID
+from server.worker_figures import Slot
 from tools.callers import Caller
 from tools.errors import GatewayError
 
 # Made without asking the system for random bits at each request: that alone costs what a whole lookup of a key does.
 _PROCESS = f"req_{os.urandom(8).hex()}"
 _NUMBERS = itertools.count(1)
-REQUEST_ID = "integrations_mcp.request_id"
 _SESSION_IDLE_S = 600.0
 _BLANKS = (b" ", b"\t")
 MCP_PATH, SSE_PATH, MESSAGES_PATH = "/mcp", "/sse", "/messages/"
+_ROUTES = frozenset({"mcp", "sse", "messages", "v1", "healthz", "readyz", "metrics"})
 
 
 class HttpApp:
     """The ASGI application; enter `running()` around serving."""
 
-    def __init__(self, app: App, rest: ASGIApp, allowed: AllowedHosts, *, sessions: bool) -> None:
-        """`sessions`: legacy clients get sessions (one process); else every legacy request stands alone."""
+    def __init__(
+        self, app: App, rest: ASGIApp, allowed: AllowedHosts, *, sessions: bool, slot: Slot | None = None
+    ) -> None:
+        """`sessions`: legacy clients get sessions (one process); else every legacy request stands alone.
+
+        `slot` is this process's place among several workers, where figures are wanted."""
         self._app, self._rest, self._allowed = app, rest, allowed
         self._sessions = sessions
         self._server = app.mcp_server(None, announces=sessions)
@@ -66,6 +75,9 @@ class HttpApp:
             if app.settings.fast_path
             else None
         )
+        self._metrics = app.metrics
+        token = app.settings.metrics_token
+        self._scrape = Scrape(token, app.metrics, app.background, slot) if app.metrics and token else None
         self._users: dict[tuple[str, str], AuthenticatedUser] = {}
         self._in_flight = 0
         self._idle = anyio.Event()
@@ -86,8 +98,23 @@ class HttpApp:
         request_id = _request_id(headers.get(b"x-request-id"))
         scope[REQUEST_ID] = request_id
         send = _with_request_id(send, request_id)
+        if self._metrics is None:
+            await self._answer(path, headers, scope, receive, send)
+            return
+        self._metrics.requests_running += 1
+        try:
+            await self._answer(path, headers, scope, receive, _counting(send, _route(path), self._metrics))
+        finally:
+            self._metrics.requests_running -= 1
+
+    async def _answer(self, path: str, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
+        request_id: str = scope[REQUEST_ID]
         if path in ("/healthz", "/readyz"):
             await self._probe(path, send)
+            return
+        # Before the check of Host: it is asked for by address, and a page in a browser doesn't have the token.
+        if path == metrics_route.PATH and self._scrape is not None:
+            await self._figures(self._scrape, headers, scope, send)
             return
         if not_for_us := self._allowed.refusal(headers.get(b"host"), headers.get(b"origin")):
             await answer(send, not_for_us[0], refused(not_for_us[1], "host_refused", request_id))
@@ -176,6 +203,17 @@ class HttpApp:
             self._idle = anyio.Event()
             await self._idle.wait()
 
+    async def _figures(self, scrape: Scrape, headers: dict[bytes, bytes], scope: Scope, send: Send) -> None:
+        if scope["method"] != "GET":
+            await _not_allowed(send, "GET", scope[REQUEST_ID])
+            return
+        try:
+            scrape.check(headers, scope.get("client"))
+        except GatewayError as e:
+            await refuse(send, e, scope[REQUEST_ID])
+            return
+        await _send(send, 200, metrics_route.CONTENT_TYPE, await scrape.text())
+
     async def _probe(self, path: str, send: Send) -> None:
         missing = await self._app.is_ready() if path == "/readyz" else None
         if missing is None:
@@ -194,17 +232,14 @@ async def answer(
     send: Send, status: int, body: dict[str, Any], headers: list[tuple[bytes, bytes]] | None = None
 ) -> None:
     """One JSON answer."""
-    data = orjson.dumps(body)
-    start: Message = {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(data)).encode()),
-            *(headers or []),
-        ],
-    }
-    await send(start)
+    await _send(send, status, b"application/json", orjson.dumps(body), headers or [])
+
+
+async def _send(
+    send: Send, status: int, content_type: bytes, data: bytes, more: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    headers = [(b"content-type", content_type), (b"content-length", str(len(data)).encode()), *more]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": data})
 
 
@@ -234,6 +269,21 @@ def _with_request_id(send: Send, request_id: str) -> Send:
     async def sender(message: Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+        await send(message)
+
+    return sender
+
+
+def _route(path: str) -> str:
+    """A label: a few words, whatever is asked for."""
+    head = path.split("/", 2)[1]
+    return head if head in _ROUTES else "other"
+
+
+def _counting(send: Send, route: str, metrics: Metrics) -> Send:
+    async def sender(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            metrics.answered(route, message["status"])
         await send(message)
 
     return sender

@@ -15,12 +15,13 @@ from mcp.shared.exceptions import MCPError
 
 from server.announcements import Announcements
 from server.confirming import Confirmation, ConfirmationNeeded
-from server.wire import LIST_TTL_MS, call_result
+from server.wire import LIST_TTL_MS, REQUEST_ID, call_result, came_with
 from tools.callers import Caller
 from tools.errors import InvalidRequest
 from tools.gateway import CallContext
 from tools.kinds.rest import HOPS_HEADER
 from tools.toolbox import Toolbox
+from tools.tracing import CameWith
 
 CALLER = "integrations_mcp.caller"
 """Key of the Caller in an HTTP request's ASGI scope; set by `server.http`."""
@@ -89,6 +90,8 @@ def make_server(
             idempotency_key=_idempotency_key(ctx.meta),
             progress=progress,
             confirm=Confirmation(ctx, params),
+            request_id=ctx.request.scope.get(REQUEST_ID, "") if ctx.request is not None else "",
+            came=_came(ctx) if toolbox.is_traced else None,
         )
         try:
             return call_result(await toolbox.call(caller_of(ctx), params.name, params.arguments, context))
@@ -133,6 +136,13 @@ def hops_of(headers: Mapping[str, str]) -> int:
     """How many gateways this request came through already; 0 where it doesn't say."""
     text = headers.get(HOPS_HEADER.lower(), "0")
     return int(text) if text.isdecimal() and len(text) < 4 else 0
+
+
+def _came(ctx: ServerRequestContext[Any, Any]) -> CameWith:
+    meta: Any = ctx.meta if isinstance(ctx.meta, Mapping) else {}
+    headers: Mapping[str, str] = ctx.request.headers if ctx.request is not None else {}
+    transport = "pipe" if ctx.request is None else "tcp"
+    return came_with(meta, headers, ctx.protocol_version, ctx.request_id, transport)
 
 
 def _idempotency_key(meta: Any) -> str | None:

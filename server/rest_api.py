@@ -25,10 +25,10 @@ from server.rest.keys import add_keys
 from server.rest.secrets import add_secrets
 from server.rest.signing_keys import add_signing_keys
 from server.telemetry import Log
+from server.wire import REQUEST_ID
 from tools.callers import Caller
 from tools.errors import GatewayError, Internal, InvalidRequest, Issue, MissingPermission
 
-_REQUEST_ID = "integrations_mcp.request_id"
 log = Log("integrations_mcp")
 
 
@@ -68,14 +68,14 @@ def rest_app(app: App) -> ASGIApp:
         try:
             await api(scope, receive, send)
         except Exception as e:
-            log.error("a request failed by a fault of the gateway", request_id=scope[_REQUEST_ID], exc_info=e)
+            log.error("a request failed by a fault of the gateway", request_id=scope[REQUEST_ID], exc_info=e)
 
     return rest
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
-    status, body, headers = refusal(error, request.scope[_REQUEST_ID])
+    status, body, headers = refusal(error, request.scope[REQUEST_ID])
     return JSONResponse(body, status, {k.decode(): v.decode() for k, v in headers})
 
 
@@ -92,9 +92,9 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     allowed = _methods_of(request)
     if allowed:
-        body = refused(f"use {' or '.join(allowed)}", "method_not_allowed", request.scope[_REQUEST_ID])
+        body = refused(f"use {' or '.join(allowed)}", "method_not_allowed", request.scope[REQUEST_ID])
         return JSONResponse(body, 405, {"Allow": ", ".join(allowed)})
-    return JSONResponse(refused("there is no such path", "not_found", request.scope[_REQUEST_ID]), 404)
+    return JSONResponse(refused("there is no such path", "not_found", request.scope[REQUEST_ID]), 404)
 
 
 def _methods_of(request: Request) -> list[str]:
@@ -108,5 +108,5 @@ def _methods_of(request: Request) -> list[str]:
 
 async def _fault(request: Request, error: Exception) -> Response:
     return await _refuse(
-        request, Internal(f"a fault of the gateway; its log has the request {request.scope[_REQUEST_ID]}")
+        request, Internal(f"a fault of the gateway; its log has the request {request.scope[REQUEST_ID]}")
     )

@@ -8,7 +8,9 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
@@ -22,9 +24,12 @@ from server.http import HttpApp
 from server.rest_api import rest_app
 from server.settings import Settings, read_settings
 from server.telemetry import set_up_logs
+from server.worker_figures import Slot
 
 _LISTENERS = "_INTEGRATIONS_LISTENERS"
 """Tells worker processes which sockets are this server's own (address|port, comma-separated); not a setting."""
+_FIGURES = "_INTEGRATIONS_FIGURES"
+"""The same for the folder in which their figures meet."""
 _LAST_WORDS_S = 0.1
 """Between the end of the last call and the end of the streams: the SDK writes a call's answer after its handler has ended."""
 
@@ -42,8 +47,11 @@ class Serving:
         *,
         sessions: bool = True,
         app: App | None = None,
+        figures: Path | None = None,
     ) -> None:
+        """`figures`: the folder in which the workers of one server add theirs up."""
         self._settings, self._listeners, self._sessions = settings, listeners, sessions
+        self._figures = figures
         self._app = app
         self._http: HttpApp | None = None
         self._drain: asyncio.Task[None] | None = None
@@ -78,8 +86,9 @@ class Serving:
             allowed = allowed_hosts(
                 settings.host, settings.public_url, settings.allowed_hosts, settings.allowed_origins
             )
-            http = HttpApp(app, rest_app(app), allowed, sessions=self._sessions)
-            async with http.running():
+            slot = Slot(self._figures, app.metrics) if self._figures is not None and app.metrics is not None else None
+            http = HttpApp(app, rest_app(app), allowed, sessions=self._sessions, slot=slot)
+            async with _kept_up(slot), http.running():
                 AppStatus.disable_automatic_graceful_drain()
                 # What was made while starting lives as long as the process: the collector needn't look at it again.
                 gc.collect()
@@ -119,6 +128,19 @@ class Serving:
             pass
         await asyncio.sleep(_LAST_WORDS_S)
         AppStatus.should_exit = True
+
+
+@asynccontextmanager
+async def _kept_up(slot: Slot | None) -> AsyncGenerator[None, None]:
+    if slot is None:
+        yield
+        return
+    writing = asyncio.ensure_future(slot.run())
+    try:
+        yield
+    finally:
+        writing.cancel()
+        slot.close()
 
 
 def config_of(app: ASGIApp | str, settings: Settings, **more: Any) -> uvicorn.Config:
@@ -169,8 +191,12 @@ def _serve_with_workers(settings: Settings, sock: socket.socket, listeners: froz
     # Workers are new processes: they read the settings again, from the environment that the CLI has completed.
     os.environ[_LISTENERS] = ",".join(f"{host}|{port}" for host, port in listeners)
     config = config_of("server.serving:worker_app", settings, factory=True, workers=settings.workers)
-    workers = Workers(config, sockets=[sock])
-    workers.run()
+    with ExitStack() as stack:
+        if settings.metrics_token is not None:
+            made = TemporaryDirectory(prefix="integrations-mcp-", ignore_cleanup_errors=True)
+            os.environ[_FIGURES] = stack.enter_context(made)
+        workers = Workers(config, sockets=[sock])
+        workers.run()
     return 1 if any(p.exitcode == STARTUP_FAILURE for p in workers.processes) else 0
 
 
@@ -180,7 +206,8 @@ def worker_app() -> Serving:
     listeners = frozenset((host, int(port)) for host, _, port in pairs)
     settings = read_settings()
     set_up_logs(settings.log_level)
-    return Serving(settings, listeners, sessions=False)
+    figures = os.environ.pop(_FIGURES, None)
+    return Serving(settings, listeners, sessions=False, figures=Path(figures) if figures else None)
 
 
 async def run_beside(config: uvicorn.Config, sock: socket.socket, ready: Callable[[], None]) -> None:

@@ -30,6 +30,8 @@ from tools.secrets import path_fault
 ENV_PREFIX = "INTEGRATIONS_MCP_"
 _CLIENT_ONLY = frozenset({"URL", "API_KEY"})
 """Read by `integrations-mcp connect`, not by the server; known, so not refused."""
+FROM_FILES = frozenset({"SECRET_KEY", "DATABASE_URL", "METRICS_TOKEN"})
+"""Settings that hold a secret: NAME_FILE names a file with the value, as container secrets are given."""
 
 
 class SettingsError(ValueError):
@@ -211,6 +213,11 @@ class Settings(LimitSettings):
     inline_secrets_over_mcp: bool = Field(
         default=False, description="Let management tools take secrets as arguments, where they pass through a model."
     )
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Who sends it as a Bearer token may read /metrics; empty: there is no /metrics.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Log lines on stderr.")
 
     @property
@@ -305,6 +312,10 @@ def read_settings(environ: Mapping[str, str] | None = None, **flags: Any) -> Set
         if not name.startswith(ENV_PREFIX) or name.removeprefix(ENV_PREFIX) in _CLIENT_ONLY:
             continue
         field = name.removeprefix(ENV_PREFIX).lower()
+        if field.upper().removesuffix("_FILE") in FROM_FILES - {field.upper()}:
+            if not environ.get(name.removesuffix("_FILE")):  # the value itself wins, as a flag does over it
+                values[field.removesuffix("_file")] = _from_file(name, text)
+            continue
         if field not in Settings.model_fields:
             close = nearest(field, Settings.model_fields)
             unknown.append(
@@ -324,6 +335,15 @@ def read_settings(environ: Mapping[str, str] | None = None, **flags: Any) -> Set
                 for f in e.errors(include_url=False)
             )
         ) from None
+
+
+def _from_file(name: str, path: str) -> str:
+    """One line break at the end isn't part of the value."""
+    try:
+        return Path(path).read_text("utf-8").removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeError) as e:
+        why = e.strerror if isinstance(e, OSError) else "it isn't text"
+        raise SettingsError(f"{name}: {path} can't be read ({why})") from None
 
 
 _JSON: TypeAdapter[Any] = TypeAdapter(Any)

@@ -18,6 +18,13 @@ class Log:
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
+    def debug(self, event: str, **fields: Any) -> None:
+        self._logger.debug(event, extra={"fields": fields})
+
+    def is_on(self, level: int) -> bool:
+        """Whether a line of this level is written at all: asked where making one would cost."""
+        return self._logger.isEnabledFor(level)
+
     def info(self, event: str, **fields: Any) -> None:
         self._logger.info(event, extra={"fields": fields})
 

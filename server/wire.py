@@ -1,11 +1,15 @@
 """Outcomes and catalogs as MCP results: plain dicts in the wire's spelling, shared by the SDK handlers and the fast path."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from tools.outcome import Block, Outcome
 from tools.tool import META
+from tools.tracing import CameWith
 
 LIST_TTL_MS = 30_000
+REQUEST_ID = "integrations_mcp.request_id"
+"""Key of the request's id in an ASGI scope; set by `server.http`."""
 _SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 
 
@@ -50,6 +54,23 @@ def call_result(outcome: Outcome) -> dict[str, Any]:
     if outcome.structured is not None:
         result["structuredContent"] = outcome.structured
     return result
+
+
+def came_with(
+    meta: Mapping[str, Any],
+    headers: Mapping[str, str],
+    version: str | None,
+    request_id: int | str | None,
+    transport: str,
+) -> CameWith:
+    """What a trace goes on from. `_meta` counts before the headers: it is the message's own (semantic conventions of MCP)."""
+    where: Mapping[str, Any] = meta if "traceparent" in meta else headers
+    told = {"mcp.method.name": "tools/call", "network.transport": transport}
+    if version:
+        told["mcp.protocol.version"] = version[:32]
+    if request_id is not None:
+        told["jsonrpc.request.id"] = str(request_id)[:128]
+    return CameWith(where.get("traceparent"), where.get("tracestate"), told)
 
 
 def _passed_on(result: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:

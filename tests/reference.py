@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 import tools.errors
 from server.cli.main import app
-from server.settings import ENV_PREFIX, Settings
+from server.settings import ENV_PREFIX, FROM_FILES, Settings
 from tools.errors import CallError, GatewayError
 from tools.models import (
     Annotations,
@@ -188,7 +188,9 @@ def settings_page() -> str:
         "",
     ]
     lines += [
-        "Lists are JSON, or words with commas between them.",
+        "Lists are JSON, or words with commas between them. Settings with a secret can be read from a file instead: "
+        + ", ".join(f"`{ENV_PREFIX}{name}_FILE`" for name in sorted(FROM_FILES))
+        + " name it.",
         "",
         *table("environment variable", "default", "what"),
     ]

@@ -9,7 +9,7 @@ import pytest
 import typer.main
 
 from server.cli.main import app
-from server.settings import _CLIENT_ONLY, ENV_PREFIX, Settings  # pyright: ignore[reportPrivateUsage]
+from server.settings import _CLIENT_ONLY, ENV_PREFIX, FROM_FILES, Settings  # pyright: ignore[reportPrivateUsage]
 from tests.reference import PAGES, commands, errors, page
 from tests.world import gateway, http, served
 from tools.models import EndpointConfig
@@ -75,7 +75,9 @@ def test_what_is_shown_as_json_can_be_pasted(path: Path) -> None:
 @each_page
 def test_every_setting_that_is_named_exists(path: Path) -> None:
     names = set(re.findall(rf"{ENV_PREFIX}([A-Z_]+)", path.read_text("utf-8")))
-    assert names - {n.upper() for n in Settings.model_fields} - _CLIENT_ONLY == set()
+    assert (
+        names - {n.upper() for n in Settings.model_fields} - _CLIENT_ONLY - {f"{n}_FILE" for n in FROM_FILES} == set()
+    )
 
 
 @each_page

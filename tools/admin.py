@@ -241,6 +241,7 @@ class Admin:
         params: Mapping[str, Any],
         hops: int = 0,
         confirm: Confirm | None = None,
+        request_id: str = "",
     ) -> Outcome:
         """Runs the same pipeline as a tool call, approval included; raises InvalidRequest where the arguments don't fit (semantics: "test")."""
         caller.require("Integration.view")
@@ -252,7 +253,7 @@ class Admin:
             integration, endpoint = await self.endpoint(caller, ref, endpoint_name)
         catalog = await self._catalogs.get(caller.workspace)
         tool = self.tool(integration, endpoint)
-        context = CallContext(hops=hops, confirm=confirm, insists=True)
+        context = CallContext(hops=hops, confirm=confirm, insists=True, request_id=request_id)
         outcome = await self._gateway.run(caller, catalog, tool, params, context, new_call_id())
         if isinstance(outcome.error, InvalidArguments):
             raise InvalidRequest(

@@ -45,10 +45,10 @@ def elapsed_ms(started: float) -> float:
     return (time.monotonic() - started) * 1000
 
 
-def refused(call_id: str, name: str, error: CallError) -> Outcome:
+def refused(call_id: str, name: str, error: CallError, request_id: str = "") -> Outcome:
     """A call that never came to an upstream."""
     text = render(error, Situation(name, name, "the gateway", writes=False))
-    return Outcome(call_id, name, text, (Block("text", text),), 0.0, Trace(), error)
+    return Outcome(call_id, name, text, (Block("text", text),), 0.0, Trace(request_id=request_id), error)
 
 
 def passed_on(call_id: str, tool: Tool, result: dict[str, Any], trace: Trace, started: float) -> Outcome:

@@ -77,6 +77,11 @@ class HttpEngine:
                 connection.abort()
             self._release(origin, connection)
 
+    def connections(self) -> tuple[int, int]:
+        """(in use, idle): how many are open."""
+        origins = self._origins.values()
+        return sum(len(o.busy) for o in origins), sum(len(o.idle) for o in origins)
+
     async def aclose(self) -> None:
         if self._sweep is not None:
             self._sweep.cancel()

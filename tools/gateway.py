@@ -54,6 +54,7 @@ from tools.results import ResultStore
 from tools.sent_keys import SentKeys
 from tools.signing import CallSigner
 from tools.tool import Tool
+from tools.tracing import CameWith, Tracer
 from tools.traffic import Passage, Traffic
 from tools.upstream import Limits, Upstream, retry_after_s
 
@@ -73,6 +74,10 @@ class CallContext:
     confirm: Confirm | None = None
     insists: bool = False
     """An operator's test, which an open circuit doesn't hold back."""
+    request_id: str = ""
+    """Of the HTTP request that brought it: the same in the answer's header, in logs and in what is recorded."""
+    came: CameWith | None = None
+    """What a trace goes on from; only where there is a tracer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,9 @@ class GatewayRules:
 
 
 class Gateway:
-    """Runs calls. `log_fault` is told the exceptions that are faults of ours, with the call's id; `record` how each call ended."""
+    """Runs calls. `log_fault` is told the exceptions that are faults of ours, with the call's id; `record` how each call ended.
+
+    `tracer`: None traces nothing and costs nothing."""
 
     def __init__(
         self,
@@ -103,12 +110,13 @@ class Gateway:
         log_fault: Callable[[str, BaseException], None],
         record: Callable[[CallRecord], None] = lambda _: None,
         background: Background | None = None,
+        tracer: Tracer | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._catalogs, self._upstream, self._reader = catalogs, upstream, reader
         self.rules, self._log_fault, self._now = rules, log_fault, now
         self._keys, self._long = SentKeys(call_keys, now), LongResults(results, now, log_fault)
-        self._background = background
+        self._background, self.tracer = background, tracer
         self._fhir = FhirCalls(upstream, cursors, rules.max_response_bytes)
         self._record, self._mcp, self._gate, self.traffic = record, mcp, gate, traffic
 
@@ -121,10 +129,11 @@ class Gateway:
             catalog = self._catalogs.peek(caller.workspace) or await self._catalogs.get(caller.workspace)
             tool = catalog.find(caller, name)
         except CallError as e:
-            return self._recorded(caller, refused(call_id, name, e), None, arguments)
+            return self._recorded(caller, refused(call_id, name, e, context.request_id), None, arguments)
         except StorageUnavailable as e:
             self._log_fault(call_id, e)
-            return self._recorded(caller, refused(call_id, name, RegistryUnavailable(e.message)), None, arguments)
+            gone = refused(call_id, name, RegistryUnavailable(e.message), context.request_id)
+            return self._recorded(caller, gone, None, arguments)
         if self._background is not None and tool.endpoint.result_delivery == "queue":
             return await self._accept(self._background, caller, tool, arguments or {}, context, call_id)
         return await self.run(caller, catalog, tool, arguments or {}, context, call_id)
@@ -148,7 +157,8 @@ class Gateway:
         except StorageUnavailable as e:
             self._log_fault(call_id, e)
             error = RegistryUnavailable(e.message)
-        return self._recorded(caller, refused(call_id, tool.name, error), tool.integration.id, arguments)
+        told = refused(call_id, tool.name, error, context.request_id)
+        return self._recorded(caller, told, tool.integration.id, arguments)
 
     async def run(
         self,
@@ -160,20 +170,28 @@ class Gateway:
         call_id: str,
     ) -> Outcome:
         """Runs a tool that the caller may call, and records it: also when the caller goes away meanwhile."""
-        trace, started = Trace(), time.monotonic()
+        trace, started = Trace(request_id=context.request_id), time.monotonic()
+        if self.tracer is not None:
+            trace.span = self.tracer.begin(tool.called, trace.attempts, context.came)
         try:
             outcome = await self._run(caller, catalog, tool, arguments, context, call_id, trace, started)
         except BaseException as e:
             why = ApprovalRequired.code if isinstance(e, QuestionAsked) else "cancelled"
             unseen = Outcome(call_id, tool.name, "", (), elapsed_ms(started), trace, Internal(why))
             self._record(replace(self._row(caller, unseen, tool.integration.id, arguments), error_code=why))
+            if trace.span is not None:
+                trace.span.ended(why, trace.masker)
             raise
         return self._recorded(caller, outcome, tool.integration.id, arguments)
 
     def _recorded(
         self, caller: Caller, outcome: Outcome, integration: str | None, arguments: Mapping[str, Any] | None
     ) -> Outcome:
-        self._record(self._row(caller, outcome, integration, arguments))
+        row = self._row(caller, outcome, integration, arguments)
+        self._record(row)
+        if outcome.trace.span is not None:
+            code = row.error_code or ("tool_error" if outcome.is_error else None)
+            outcome.trace.span.ended(code, outcome.trace.masker)
         return outcome
 
     def _row(
@@ -201,6 +219,7 @@ class Gateway:
                 tool.secret_headers,
                 tool.integration.bindings,
                 self._reader,
+                None if trace.span is None else trace.span.sending,
             )
             if context.hops >= MAX_HOPS:
                 raise Misconfigured(

@@ -33,7 +33,10 @@ Action = Literal[
 @dataclass(frozen=True, slots=True)
 class CallRecord:
     """One call. `status` is the last upstream status, `error_code` None for a success, `bytes` the answer's size, `ms` the whole
-    call. `arguments` only where the operator opted in, masked. `seq` is the row's number, once it has one."""
+    call. `arguments` only where the operator opted in, masked. `seq` is the row's number, once it has one.
+
+    `request_id` is that of the HTTP request, `answers` what each attempt brought (status, milliseconds): for logs and figures,
+    not kept in the row."""
 
     at: datetime
     workspace: str
@@ -49,6 +52,8 @@ class CallRecord:
     bytes: int
     arguments: Mapping[str, Any] | None = None
     seq: int = 0
+    request_id: str = ""
+    answers: tuple[tuple[int | None, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,8 @@ def call_record(
         len(trace.attempts),
         0 if trace.answer is None else len(trace.answer.body),
         None if arguments is None else trace.masker.value(without_secrets(arguments)),
+        request_id=trace.request_id,
+        answers=tuple([(a.status, a.ms) for a in trace.attempts]),
     )
 
 

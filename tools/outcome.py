@@ -8,6 +8,7 @@ from tools.cutting import Cut
 from tools.errors import CallError
 from tools.masking import NOTHING_TO_HIDE, Masker
 from tools.shaping import Shaped
+from tools.tracing import CallSpan
 from tools.upstream import Answer, Attempt, Request
 
 
@@ -24,6 +25,8 @@ class Trace:
     arguments: dict[str, Any] | None = None
     credential: dict[str, object] | None = None
     masker: Masker = NOTHING_TO_HIDE
+    request_id: str = ""
+    span: CallSpan | None = None
     notes: tuple[str, ...] = ()
     """What the agent should know of this answer before it reads it, one line each; masked when it is written."""
 

@@ -3,7 +3,7 @@
 The last check before a secret leaves: it may only go to an origin that it is bound to (rules A1).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tools.credentials import Credential
 from tools.credentials.authorization import Authorization, masks_of
@@ -11,13 +11,14 @@ from tools.credentials.reader import SecretReader
 from tools.errors import Misconfigured
 from tools.kinds.paths import origin_of
 from tools.models import Binding
+from tools.tracing import Headers
 from tools.upstream import Answer, Request
 
 
 class CallSigner:
     """`upstream.Signer` for one call. `masks` grows with every secret and token that was used."""
 
-    __slots__ = ("_bindings", "_credential", "_headers", "_paths", "_reader", "masks", "used")
+    __slots__ = ("_bindings", "_credential", "_headers", "_paths", "_reader", "_traced", "masks", "used")
 
     def __init__(
         self,
@@ -26,19 +27,22 @@ class CallSigner:
         secret_headers: tuple[tuple[str, str], ...],
         bindings: Mapping[str, Binding],
         reader: SecretReader,
+        traced: Callable[[], Headers] | None = None,
     ) -> None:
+        """`traced` gives the headers that carry a trace on."""
         self._credential = credential
         self._paths = credential_paths
         self._headers = secret_headers
         self._bindings = bindings
         self._reader = reader
+        self._traced = traced
         self.masks: tuple[str, ...] = ()
         self.used: Authorization | None = None
 
     async def sign(self, request: Request) -> tuple[tuple[str, str], ...]:
         """Headers to add; an auth header replaces a static one of its name ("the auth header wins")."""
         origin = origin_of(request.url)
-        headers: list[tuple[str, str]] = []
+        headers: list[tuple[str, str]] = [] if self._traced is None else [*self._traced()]
         for name, path in self._headers:
             self._check(path, origin)
             secret = await self._reader.read(path, self._bindings[path].version)

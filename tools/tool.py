@@ -20,6 +20,7 @@ from tools.models import ApprovalPolicy, AuthConfig, EndpointConfig, Integration
 from tools.naming import tool_name
 from tools.published import Published, publish
 from tools.shaping import Shaped, Shaper, compile_shaper, shape
+from tools.tracing import Called
 from tools.upstream import Retry
 
 META = "dev.integrations-mcp/"
@@ -104,6 +105,15 @@ class Tool:
     def secret_headers(self) -> tuple[tuple[str, str], ...]:
         """(name, secret path) of headers that are read when a request is signed."""
         return self.plan.secret_headers
+
+    @cached_property
+    def called(self) -> Called:
+        """What a trace shows of it."""
+        i, e = self.integration, self.endpoint
+        method, url = e.method, (e.base_url or i.base_url).rstrip("/") + e.path
+        if i.protocol == "mcp":
+            method, url = "POST", i.mcp_url or ""
+        return Called(self.name, i.protocol, method, url.partition("?")[0])
 
     @property
     def is_discovered(self) -> bool:

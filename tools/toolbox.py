@@ -60,6 +60,11 @@ class Toolbox:
             tool.name: tool for tool in (*READING, *HISTORY, *TESTING, *WRITING, *ENDPOINTS, *IMPORTING)
         }
 
+    @property
+    def is_traced(self) -> bool:
+        """Whether the wires should say what a request came with."""
+        return self._gateway.tracer is not None
+
     async def call(
         self,
         caller: Caller,

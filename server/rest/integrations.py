@@ -12,6 +12,7 @@ from server.rest.models import PreviewRequest, TestEndpointAnswer
 from server.rest.pages import Limit, Offset
 from server.rest.routing import operation
 from server.rest.versions import etag, wanted_versions
+from server.wire import REQUEST_ID
 from tools.admin import Admin
 from tools.callers import Caller
 from tools.explain import explain as explained
@@ -86,7 +87,14 @@ def add_integrations(router: FastAPI, admin: Admin, door: Door) -> None:
         explain: Explain = False,
     ) -> Response:
         params = parse(TestEndpointRequest, body).params
-        outcome = await admin.test(caller, integration_id, endpoint_name, params, hops_of(request.headers))
+        outcome = await admin.test(
+            caller,
+            integration_id,
+            endpoint_name,
+            params,
+            hops_of(request.headers),
+            request_id=request.scope[REQUEST_ID],
+        )
         return stages(outcome, explain)
 
     async def previewed(

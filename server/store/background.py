@@ -153,6 +153,13 @@ class SqlCallQueue:
             found = await connection.execute(query.order_by(rows.c.accepted_at.desc(), rows.c.id.desc()).limit(limit))
             return [_call(row) for row in found]
 
+    async def open_calls(self) -> dict[str, tuple[int, datetime]]:
+        """Of all workspaces: state to (how many, when the first of them was accepted)."""
+        query = select(rows.c.state, func.count(), func.min(rows.c.accepted_at)).where(rows.c.state.in_(OPEN))
+        async with self._database.read() as connection:
+            found = await connection.execute(query.group_by(rows.c.state))
+            return {state: (count, since) for state, count, since in found}
+
     async def cancel(self, workspace: str, id: str, now: datetime) -> bool:
         """Ends a call that waits or runs; whoever runs it hears of it. False: no such call, or it has ended."""
         this = update(rows).where(rows.c.workspace == key_of(workspace), rows.c.id == id, rows.c.state.in_(OPEN))

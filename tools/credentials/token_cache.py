@@ -86,6 +86,8 @@ class TokenCache:
         self._max = max_entries
         self._entries: OrderedDict[TokenKey, _Entry] = OrderedDict()
         self._tasks: set[asyncio.Task[Token | CallError]] = set()
+        self.minted = self.refused = 0
+        """How many mints brought a token, and how many didn't."""
 
     async def token(self, key: TokenKey, mint: Mint) -> Held:
         """A token that works: the kept one, or the one that the single mint of this key brings. Raises what the mint raised."""
@@ -152,13 +154,16 @@ class TokenCache:
         try:
             token = await mint()
         except CallError as failure:
+            self.refused += 1
             self._remember(entry, failure)
             return failure
         except Exception:  # noqa: BLE001 - a fault of ours must reach every waiter, and may hold a secret in its text
+            self.refused += 1
             failure = Internal("minting the token failed inside the gateway")
             self._remember(entry, failure)
             return failure
         else:
+            self.minted += 1
             self._keep(entry, token, begun)
             return token
         finally:

@@ -107,6 +107,7 @@ async def _called(
                             hops=hops,
                             signer=signs,
                             progress=progress,
+                            meta={} if trace.span is None else trace.span.carried(),
                         )
                 except SessionGone:
                     attempt.error = "it doesn't know the session any more"  # restarted: nothing was done

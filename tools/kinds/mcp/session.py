@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, cast
 
 from mcp.shared.inbound import encode_header_value, mcp_param_headers, x_mcp_header_map
@@ -78,12 +79,15 @@ class Session:
         hops: int,
         signer: CallSigner | None,
         progress: Progress | None,
+        meta: Mapping[str, str] = MappingProxyType({}),
     ) -> Message:
-        """The result as it came, whatever its resultType. Raises as `Link.request` does."""
+        """The result as it came, whatever its resultType. `meta` goes along in `_meta`. Raises as `Link.request` does."""
         params: Message = {"name": name, "arguments": dict(arguments)}
         headers: tuple[tuple[str, str], ...] = ((HOPS_HEADER, str(hops)),)
+        if meta:
+            params["_meta"] = dict(meta)
         if self.is_modern:
-            params["_meta"] = self._meta()
+            params["_meta"] = {**meta, **self._meta()}
             headers = (*headers, *modern_headers("tools/call", name), *_param_headers(schema, arguments))
         return await self.link.request(Ask("tools/call", params, progress, signer, headers))
 
