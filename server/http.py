@@ -30,7 +30,7 @@ from server.refusals import refusal, refused
 from server.wire import REQUEST_ID
 from server.worker_figures import Slot
 from tools.callers import Caller
-from tools.errors import GatewayError
+from tools.errors import GatewayError, Unauthenticated
 
 # Made without asking the system for random bits at each request: that alone costs what a whole lookup of a key does.
 _PROCESS = f"req_{os.urandom(8).hex()}"
@@ -119,7 +119,10 @@ class HttpApp:
         if not_for_us := self._allowed.refusal(headers.get(b"host"), headers.get(b"origin")):
             await answer(send, not_for_us[0], refused(not_for_us[1], "host_refused", request_id))
             return
-        if path.startswith(WELL_KNOWN) and (document := self._app.resources and self._app.resources.metadata(path)):
+        if len(headers) != len(scope["headers"]) and sum(n == b"authorization" for n, _ in scope["headers"]) > 1:
+            # A proxy in front may have judged the other one.
+            await refuse(send, Unauthenticated("more than one Authorization header was sent"), request_id)
+        elif path.startswith(WELL_KNOWN) and (document := self._app.resources and self._app.resources.metadata(path)):
             await _public(scope, document, send)
         elif path in (MCP_PATH, SSE_PATH) or path.startswith(MESSAGES_PATH):
             await self._mcp(path, headers, scope, receive, send)
