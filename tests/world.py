@@ -59,17 +59,17 @@ async def gateway(
 
 
 @asynccontextmanager
-async def served(world: World, *, sessions: bool = True) -> AsyncGenerator[str, None]:
-    """The HTTP wire of this gateway on a free port of loopback; gives its URL."""
+async def served(world: World, *, sessions: bool = True, port: int = 0) -> AsyncGenerator[str, None]:
+    """The HTTP wire of this gateway on a free port of loopback (or this one); gives its URL."""
     serving = Serving(world.app.settings, sessions=sessions, app=world.app)
-    async with listening(serving, config_of(serving, world.app.settings)) as url:
+    async with listening(serving, config_of(serving, world.app.settings), port) as url:
         yield url
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, config: uvicorn.Config | None = None) -> AsyncGenerator[str, None]:
-    """Any ASGI application on a free port of loopback; gives its URL."""
-    sock = bind("127.0.0.1", 0)
+async def listening(app: ASGIApp, config: uvicorn.Config | None = None, port: int = 0) -> AsyncGenerator[str, None]:
+    """Any ASGI application on a free port of loopback (or this one); gives its URL."""
+    sock = bind("127.0.0.1", port)
     server = uvicorn.Server(config or uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     # A listening socket takes connections before the server accepts them, so nobody need wait for it to have started.
     sock.listen(128)

@@ -67,6 +67,17 @@ async def test_the_official_suite_finds_only_what_is_expected(tmp_path: Path, re
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
+@pytest.mark.node
+def test_the_suites_auth_scenarios_are_for_clients_and_issuers_alone() -> None:
+    """The gateway is neither: it is the resource server, which tests/test_access_tokens*.py and tests/security cover. Once the
+    suite has such a scenario for servers, this fails, and the scenario belongs into the run above."""
+    tools = node_env()
+    servers, _, others = tools.run(tools.conformance, "list").stdout.partition("Client scenarios")
+    assert "server-initialize" in servers
+    assert "auth/metadata-default" in others
+    assert [line for line in servers.splitlines() if "auth" in line.lower()] == []
+
+
 @pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])
 async def test_the_fixture_tools_answer_with_their_content(tmp_path: Path, mode: str) -> None:
     told: list[float] = []

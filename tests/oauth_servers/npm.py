@@ -26,5 +26,6 @@ def installed() -> Path:
         if run.returncode != 0:
             cannot_start(f"the packages of tests/oauth_servers can't be installed: {run.stderr.strip()[-200:]}")
         (root / "done").touch()
-    shutil.copy(HERE / "oidc.mjs", root)
+    for script in HERE.glob("*.mjs"):
+        shutil.copy(script, root)
     return root
