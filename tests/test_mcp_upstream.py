@@ -1,12 +1,14 @@
 """MCP upstreams over every wire: what a client of the gateway gets, against what a client of the upstream itself gets."""
 
 import asyncio
+import base64
 import json
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -294,6 +296,26 @@ async def test_a_program_sees_its_own_environment_and_nothing_of_the_gateways(wo
         "TMPDIR",
         "PATH",
     }
+
+
+async def test_a_credential_in_a_tool_s_description_reaches_no_list(world: World, url: str) -> None:
+    """Rules A6, J6: plain, percent-encoded and in base64, as the upstream had it from our header."""
+    secret = "canary/+of the=upstream"
+    tool = lowlevel.TOOLS[0]
+    tool.description = f"Use {secret} or {quote(secret, safe='')} or {base64.b64encode(secret.encode()).decode()}."
+    try:
+        auth = {"type": "bearer_token", "bearer_token_value": {"value": secret}}
+        made = await connect(world, "http", url, auth=auth)
+        page, _ = await world.app.toolbox.page(world.owner, None)
+        found = await world.app.admin.test_connection(world.owner, made.id)
+        stored = (world.app.settings.home / "registry.db").read_bytes()
+        wal = world.app.settings.home / "registry.db-wal"
+        for text in (json.dumps(page), json.dumps(found), stored.decode("latin-1"), wal.read_bytes().decode("latin-1")):
+            for spelling in (secret, quote(secret, safe=""), base64.b64encode(secret.encode()).decode()[:24]):
+                assert spelling not in text
+        assert (await entry(world, "up_add"))["description"].startswith("Use [secret] or [secret] or [secret]")
+    finally:
+        tool.description = "Does add."
 
 
 async def test_a_changed_description_is_reported_and_accepted_by_saving(world: World, url: str) -> None:
