@@ -7,7 +7,8 @@ import hmac
 import os
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def kept_in(home: Path) -> Keyring:
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
-            _make(path)
+            _make(path, secrets.token_bytes(_BYTES))
         return Keyring(key=_read(path), source=KEY_FILE)
     except OSError as error:
         raise SecretStoreUnavailable(f"The key file {path} can't be used: {error.strerror}.") from None
@@ -73,20 +74,54 @@ def old_kept_in(home: Path) -> Keyring | None:
         raise SecretStoreUnavailable(f"The key file {path} can't be used: {error.strerror}.") from None
 
 
-def _make(path: Path) -> None:
+def put(home: Path, key: bytes) -> bool:
+    """Makes the key file with this key; False where there is one with another key, which stays. Raises SecretStoreUnavailable."""
+    path = home / KEY_FILE
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(path, key)
+        return _read(path) == key
+    except OSError as error:
+        raise SecretStoreUnavailable(f"The key file {path} can't be made: {error.strerror}.") from None
+
+
+def replace(home: Path, key: bytes, before: str) -> None:
+    """Puts another key in the place of `secret.key`, which becomes the file `before` (unless there is one): at every moment
+    there is a whole key file. Raises SecretStoreUnavailable.
+    """
+    path = home / KEY_FILE
+    try:
+        with _draft(path, key) as draft:
+            with suppress(FileExistsError):
+                os.link(path, home / before)
+            draft.replace(path)
+        _synced(home)
+    except OSError as error:
+        raise SecretStoreUnavailable(f"The key file {path} can't be replaced: {error.strerror}.") from None
+
+
+def _make(path: Path, key: bytes) -> None:
     # Written whole beside it, then linked: whoever looks sees no file or all of it, and the first one to link wins.
+    with _draft(path, key) as draft, suppress(FileExistsError):
+        os.link(draft, path)
+    _synced(path.parent)
+
+
+@contextmanager
+def _draft(path: Path, key: bytes) -> Generator[Path]:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(base64.b64encode(secrets.token_bytes(_BYTES)) + b"\n")
+        with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(base64.b64encode(key) + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(draft, path)
+        yield draft
     finally:
         draft.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+def _synced(home: Path) -> None:
+    folder = os.open(home, os.O_RDONLY)
     try:
         os.fsync(folder)  # a key that is lost in a power cut loses everything sealed with it
     finally:

@@ -1,6 +1,7 @@
 """A new key for everything at rest, and moving to another store: whole or not at all, and finished after any crash (rules A4, A9)."""
 
 import os
+import secrets
 from collections.abc import AsyncIterator, Collection
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,6 @@ from sqlalchemy import select
 
 from server import keyring
 from server.keyring import KEY_FILE, OLD_KEY_FILE, given, kept_in, old_kept_in
-from server.secret_stores import rekeying
 from server.secret_stores.local import LocalSecretStore
 from server.secret_stores.moving import Moving
 from server.secret_stores.rekeying import rekey_file, reseal
@@ -74,7 +74,7 @@ async def test_cut_off_anywhere_everything_is_read_and_the_next_run_finishes(
     await store(database, tmp_path).write(PATH, "one")
     os.link(tmp_path / KEY_FILE, tmp_path / OLD_KEY_FILE)
     if moment != "old kept":
-        rekeying._replace(tmp_path)
+        keyring.replace(tmp_path, secrets.token_bytes(32), OLD_KEY_FILE)
     if moment == "sealed":
         await reseal(database, [first], kept_in(tmp_path))
     assert await values(database, tmp_path) == ["one"]

@@ -32,6 +32,8 @@ _COMMANDS = {
     "diff": "server.cli.config:diff_command",
     "export": "server.cli.config:export_command",
     "check": "server.cli.config:check_command",
+    "backup": "server.cli.backup:backup_command",
+    "restore": "server.cli.backup:restore_command",
     "connect": "server.cli.connect:connect_command",
     "doctor": "server.cli.doctor:doctor_command",
     "version": "server.cli.serving:version_command",

@@ -51,11 +51,11 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def read_stdin_secret() -> str:
+def read_stdin_secret(prompt: str = "Value (not shown): ") -> str:
     """A secret from standard input; one line break at its end isn't part of it. On a terminal it isn't echoed."""
     if sys.stdin.isatty():
         import getpass
 
-        return getpass.getpass("Value (not shown): ")
+        return getpass.getpass(prompt)
     text = sys.stdin.read()
     return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")

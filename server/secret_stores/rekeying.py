@@ -4,8 +4,6 @@ With a key file: the new key becomes `secret.key` and the one before is kept as 
 in between reads what either has sealed; then all rows are sealed anew in one transaction; then the old key goes.
 """
 
-import base64
-import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from server.keyring import KEY_FILE, OLD_KEY_FILE, Keyring, kept_in, old_kept_in
+from server.keyring import OLD_KEY_FILE, Keyring, kept_in, old_kept_in, replace
 from server.secret_stores.local import opened, sealed
 from server.store import background
 from server.store.database import Database
@@ -26,7 +24,8 @@ async def rekey_file(database: Database, home: Path) -> int:
     """A new key file; returns how many values were sealed anew. Raises SecretStoreUnavailable, StorageUnavailable."""
     ring, old = kept_in(home), old_kept_in(home)
     if old is None or old.key == ring.key:
-        old, ring = ring, _replace(home)
+        replace(home, secrets.token_bytes(32), OLD_KEY_FILE)
+        old, ring = ring, kept_in(home)
     count = await reseal(database, [old], ring)
     (home / OLD_KEY_FILE).unlink(missing_ok=True)
     return count
@@ -67,27 +66,3 @@ async def _reseal_calls(connection: AsyncConnection, known: Sequence[Keyring], n
             if clear is not None:
                 again[column] = background.sealed(ciphers[new.key_id], clear, bound)
         await connection.execute(update(calls).where(calls.c.id == row.id).values(key_id=new.key_id, **again))
-
-
-def _replace(home: Path) -> Keyring:
-    """The key becomes the old one, and a new one takes its place; at every moment there is a whole key file."""
-    path, old = home / KEY_FILE, home / OLD_KEY_FILE
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(base64.b64encode(secrets.token_bytes(32)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if not old.exists():
-            os.link(path, old)
-        draft.replace(path)
-    except OSError as error:
-        raise SecretStoreUnavailable(f"The key file {path} can't be replaced: {error.strerror}.") from None
-    finally:
-        draft.unlink(missing_ok=True)
-    folder = os.open(home, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return kept_in(home)

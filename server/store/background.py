@@ -164,9 +164,7 @@ class SqlCallQueue:
         """Ends a call that waits or runs; whoever runs it hears of it. False: no such call, or it has ended."""
         this = update(rows).where(rows.c.workspace == key_of(workspace), rows.c.id == id, rows.c.state.in_(OPEN))
         async with self._database.write() as connection:
-            if not (
-                await connection.execute(this.values(**_ending("cancelled", now), error_code="cancelled"))
-            ).rowcount:
+            if not (await connection.execute(this.values(**ended_without_answer(now)))).rowcount:
                 return False
             await self._database.raise_counter(connection, "calls")
         return True
@@ -265,6 +263,11 @@ def _ending(state: State, now: datetime) -> dict[str, Any]:
         "ended_at": now,
         "expires_at": now + KEPT_FOR,
     }
+
+
+def ended_without_answer(now: datetime) -> dict[str, Any]:
+    """The values of a call that was cancelled. Whether it was sent, `attempts` says."""
+    return {**_ending("cancelled", now), "error_code": "cancelled"}
 
 
 def cipher_of(ring: Keyring) -> AESGCM:

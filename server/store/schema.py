@@ -15,7 +15,7 @@ _LOCK = 0x1A7E_6A71
 
 
 async def is_current(connection: AsyncConnection) -> bool:
-    return await connection.run_sync(_revision) == HEAD
+    return await connection.run_sync(revision_of) == HEAD
 
 
 async def upgrade(connection: AsyncConnection) -> None:
@@ -25,13 +25,14 @@ async def upgrade(connection: AsyncConnection) -> None:
     """
     if connection.dialect.name == "postgresql":  # on SQLite the write transaction itself is the lock
         await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-    revision = await connection.run_sync(_revision)
+    revision = await connection.run_sync(revision_of)
     if revision == HEAD:
         return
     await connection.run_sync(migrate, revision)
 
 
-def _revision(connection: Connection) -> str | None:
+def revision_of(connection: Connection) -> str | None:
+    """None where there are no tables yet."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
