@@ -64,6 +64,8 @@ _ANY_V4 = IPv4Address("0.0.0.0")  # noqa: S104 - compared with, never listened o
 # Services that must not be spoken to in HTTP: ssh, telnet, mail, dns, windows, docker, redis, memcached.
 REFUSED_PORTS = frozenset({22, 23, 25, 53, 110, 135, 139, 143, 445, 465, 587, 993, 995, 2375, 6379, 11211})
 
+# Port included: yarl takes ":+8" for 8 and others don't, so what isn't plain is nobody's.
+_AUTHORITY = re.compile(r"(?:\[[^\[\]@/]+\]|[^\[\]:@/]+)(?::[0-9]{0,5})?", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _CANONICAL_V4 = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}")
@@ -178,7 +180,9 @@ def check_url(url: str | URL, policy: NetworkPolicy) -> str | None:
         host, port, scheme = parsed.raw_host, parsed.port, parsed.scheme
         if parsed.raw_user is not None or parsed.raw_password is not None:
             return "the URL holds a user name or password"
-    except ValueError:
+        if parsed.raw_authority and not _AUTHORITY.fullmatch(parsed.raw_authority):
+            return "the URL's host and port can't be read"
+    except (ValueError, IndexError):  # yarl indexes into the host of http://[::1]@/, which is empty
         return "the URL doesn't parse"
     if scheme not in ("http", "https"):
         return "only http and https URLs can be reached"

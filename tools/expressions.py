@@ -19,6 +19,9 @@ BUDGET: Final = 40_000
 """Steps of all expressions over one answer, about 1 microsecond each; scanning 8 values or 256 characters is a step too."""
 
 
+_EXPREF: Final = "& is for the second argument of sort_by, min_by and max_by and the first of map: it isn't a value"
+
+
 class ExpressionSyntaxError(ValueError):
     """The expression doesn't parse or is over a limit. The message is for the person who wrote it."""
 
@@ -88,6 +91,8 @@ def _check_tree(tree: dict[str, Any]) -> None:
         children: list[Any] = node.get("children", [])  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - untyped tree
         if kind == "function_expression":
             _check_call(name, children)
+        elif any(is_object(n) and n.get("type") == "expref" for n in ([node] if node is tree else []) + children):  # pyright: ignore[reportUnknownMemberType] - untyped tree
+            raise ExpressionSyntaxError(_EXPREF)
         if kind == "slice" and children[2] == 0:
             raise ExpressionSyntaxError("a slice's step can't be 0")
         stack.extend(children)
@@ -103,6 +108,9 @@ def _check_call(name: str, arguments: list[Any]) -> None:
     variadic = bool(takes) and bool(takes[-1].get("variadic"))
     if len(arguments) < len(takes) or (len(arguments) > len(takes) and not variadic):
         raise ExpressionSyntaxError(f"{name}() takes {'at least ' if variadic else ''}{len(takes)} argument(s)")
+    for i, argument in enumerate(arguments):
+        if argument.get("type") == "expref" and "expref" not in takes[min(i, len(takes) - 1)]["types"]:
+            raise ExpressionSyntaxError(_EXPREF)
 
 
 # --------------------------------------------------------------------------- JMESPath on a budget

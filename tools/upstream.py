@@ -349,7 +349,7 @@ def _location(base: str, location: str) -> str | None:
     try:
         joined = urljoin(base, location)
         URL(joined, encoded=True).port  # noqa: B018 - a port that isn't a number raises here
-    except ValueError:
+    except (ValueError, IndexError):  # the latter is yarl's for http://[::1]@/
         return None
     return joined if _FINISHED_URL.fullmatch(joined) else None
 

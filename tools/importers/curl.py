@@ -13,7 +13,7 @@ from tools.importers.frame import Candidate, LeftOut, Source, SourceFault
 from tools.importers.openapi import tokens_of
 from tools.importers.wording import endpoint_name, name_of_operation
 from tools.json_schema import Schema, is_array, is_object
-from tools.kinds.paths import base_url_fault
+from tools.kinds.paths import base_url_fault, parse_path
 from tools.kinds.rest import header_name_fault
 from tools.models import AuthConfig, AuthConfigWithSecrets, BodyFormat, EndpointConfig, Method, SecretInput
 
@@ -36,7 +36,10 @@ class CurlSource:
 def read_curl(text: str) -> CurlSource:
     """Raises SourceFault, whose message never holds a value of the line."""
     line = parse_curl(text)
-    parts = urlsplit(line.url if "://" in line.url else f"https://{line.url}")
+    try:
+        parts = urlsplit(line.url if "://" in line.url else f"https://{line.url}")
+    except ValueError:
+        raise SourceFault("the URL of the line can't be called: it is no URL") from None
     base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if line.user is None and "@" in parts.netloc:
         line.user = unquote(parts.netloc.rpartition("@")[0])
@@ -45,6 +48,10 @@ def read_curl(text: str) -> CurlSource:
     auth, headers = _auth(line)
     method = _method(line)
     path, names, examples = _path(parts.path)
+    try:
+        parse_path(path)
+    except ValueError as e:
+        raise SourceFault(f"the URL of the line can't be called: {e}") from None
     arguments = Arguments(method, names)
     for name in names:
         said = {"type": "string", "description": "Identifier in the path.", "examples": [examples[name]]}

@@ -22,7 +22,7 @@ def base_url_of(document: Document, where: str) -> str:
     host, path = root.get("host"), root.get("basePath")
     path = path if isinstance(path, str) else "/"
     scheme = "http" if "http" in schemes and "https" not in schemes else "https"
-    return _usable(urljoin(f"{scheme}://{host}/", path) if isinstance(host, str) else urljoin(where, path))
+    return _usable(f"{scheme}://{host}/" if isinstance(host, str) else where, path)
 
 
 def server_url(servers: Any, where: str) -> str:
@@ -35,14 +35,22 @@ def server_url(servers: Any, where: str) -> str:
         for name, variable in variables.items() if is_object(variables) else ():
             default = variable.get("default") if is_object(variable) else None
             url = url.replace("{" + name + "}", str(default) if default is not None else "")
-        found.append(_usable(urljoin(where, url)))
+        found.append(_usable(where, url))
     usable = [url for url in found if url]
     return next((u for u in usable if u.startswith("https:")), usable[0] if usable else "")
 
 
-def _usable(url: str) -> str:
-    bare = url.partition("#")[0].partition("?")[0]
+def _usable(where: str, url: str) -> str:
+    """`url` as it stands in a document at `where`; "" where nothing can be called there."""
+    bare = _joined(where, url).partition("#")[0].partition("?")[0]
     return bare.rstrip("/") if bare and base_url_fault(bare) is None else ""
+
+
+def _joined(where: str, url: str) -> str:
+    try:
+        return urljoin(where, url)
+    except ValueError:
+        return ""
 
 
 def auth_of(document: Document, where: str) -> tuple[AuthConfig | None, str, list[LeftOut]]:
@@ -97,7 +105,7 @@ def _auth(scheme: dict[str, Any], where: str) -> tuple[AuthConfig | None, str]:
         if is_object(flow) and isinstance(url := flow.get("tokenUrl"), str):
             scopes = tuple(str(s) for s in _map(flow.get("scopes")))
             return (
-                AuthConfig(type="oauth2_client_credentials", token_url=urljoin(where, url), scopes=scopes or None),
+                AuthConfig(type="oauth2_client_credentials", token_url=_joined(where, url), scopes=scopes or None),
                 "the client secret; client_id must be given too",
             )
         said = ", ".join(flows) or str(scheme.get("flow", "no flow"))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from tools.cutting import write
 from tools.json_values import is_array, is_object
@@ -82,7 +82,7 @@ def joined(pages: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def ignored(self_link: str | None, sent: Sequence[str], warnings: Sequence[str]) -> list[str]:
     """Names of the narrowing parameters that the server didn't use: absent from its self link, or named in a warning."""
     used: set[str] | None = None
-    if self_link is not None and (query := urlsplit(self_link).query):
+    if self_link is not None and (query := self_link.partition("#")[0].partition("?")[2]):
         used = {name.partition(":")[0] for name, _ in parse_qsl(query, keep_blank_values=True)}
         if not used & {name.partition(":")[0] for name in sent} and any(n.startswith("_get") for n in used):
             used = None  # a handle of the server's own: it says nothing of parameters

@@ -24,12 +24,16 @@ class EventReader:
         self._rest = b""
         self._parts: list[bytes] = []
         self._size = 0
+        self._ended_in_cr = False
         self._name, self._data = "", list[str]()
         self.id: str | None = None
         self.retry_ms: int | None = None
 
     def feed(self, piece: bytes) -> list[Event]:
         """The events that this piece completes."""
+        if self._ended_in_cr and piece.startswith(b"\n"):
+            piece = piece[1:]  # the second half of a line end that was cut in two
+        self._ended_in_cr = piece.endswith(b"\r")
         self._size += len(piece)
         if b"\n" not in piece and b"\r" not in piece:
             self._parts.append(piece)  # joined once a line ends: a line of 10 MB must not be copied for each piece

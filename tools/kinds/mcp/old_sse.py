@@ -67,10 +67,13 @@ class SseLink:
 
     def _same_origin(self, named: str) -> str:
         """The URL that takes messages: credentials go there too, so it must be the stream's own origin."""
-        url = urljoin(self._target.url, named.strip())
-        if origin_of(url) != origin_of(self._target.url):
-            raise Misconfigured("its stream names another origin for messages")
-        return url
+        try:
+            url = urljoin(self._target.url, named.strip())
+            if origin_of(url) == origin_of(self._target.url):
+                return url
+        except ValueError:
+            raise InvalidResponse("its stream names no URL for messages") from None
+        raise Misconfigured("its stream names another origin for messages")
 
     async def _write(self, data: bytes) -> None:
         await self._send(data, (), None)

@@ -1,0 +1,1 @@
+"""Parsers and guards under random and coverage-guided input. `python -m tests.fuzz.run NAME SECONDS` with atheris; see targets.py."""

@@ -1,0 +1,241 @@
+"""How each guard is switched off, in a test build: the names that attempts use, and what is replaced by nothing.
+
+Where a guard has several layers (written, called, dialed), all are off together: one alone must already stop an attempt.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Off = Callable[[pytest.MonkeyPatch], None]
+GUARDS: dict[str, Off] = {}
+
+
+def guard(name: str) -> Callable[[Off], Off]:
+    def known(off: Off) -> Off:
+        GUARDS[name] = off
+        return off
+
+    return known
+
+
+def _none(*_: Any, **__: Any) -> None:
+    return None
+
+
+def _true(*_: Any, **__: Any) -> bool:
+    return True
+
+
+def _empty(*_: Any, **__: Any) -> list[Any]:
+    return []
+
+
+ANYTHING = re.compile(r"(?s).*")
+NOTHING = re.compile(r"(?!)")
+
+
+# --------------------------------------------------------------------------- network
+
+
+@guard("address guard")
+def addresses(patch: pytest.MonkeyPatch) -> None:
+    """Written, called, resolved, dialed; names and spellings go to the resolver, which reads them all."""
+    for place in ("tools.checks.check_url", "tools.upstream.check_url", "tools.credentials.token_url.check_url"):
+        patch.setattr(place, _none)
+    patch.setattr("tools.dialing.judge", _none)
+    patch.setattr("tools.dialing.Dialer._reason", _none)
+    patch.setattr("tools.dialing.spelled_address", _none)
+
+
+@guard("URL shape")
+def shapes(patch: pytest.MonkeyPatch) -> None:
+    """User parts, odd characters and odd ports; the address guard reads URLs too, so it is off as well."""
+    addresses(patch)
+    patch.setattr("tools.checks.base_url_fault", _none)
+    patch.setattr("tools.kinds.rest.base_url_fault", _none)
+    patch.setattr("tools.credentials.token_url.url_fault", _none)
+    patch.setattr("tools.credentials.request_faults.url_fault", _none)
+    patch.setattr("tools.credentials.smart_discovery.url_fault", _none)
+    patch.setattr("tools.upstream._FINISHED_URL", ANYTHING)
+
+
+@guard("https for credentials")
+def https_only(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.credentials.token_url._http_allowed", _true)
+
+
+@guard("redirect rules")
+def redirects(patch: pytest.MonkeyPatch) -> None:
+    """As a client that replays everything at whatever Location says."""
+    from dataclasses import replace
+
+    from tools.upstream import _location  # pyright: ignore[reportPrivateUsage]
+
+    def follow(request: Any, answer: Any, limits: Any, hops: int) -> Any:
+        where = _location(request.url, answer.headers["Location"])
+        if where is None or hops > 20:
+            raise AssertionError("it goes round")
+        return replace(request, url=where)
+
+    patch.setattr("tools.upstream._redirected", follow)
+
+
+@guard("next link stays under the base")
+def next_links(patch: pytest.MonkeyPatch) -> None:
+    from urllib.parse import urljoin
+
+    patch.setattr(
+        "tools.kinds.fhir.calling.followed", lambda link, url, base, rebase: urljoin(url, link.replace(" ", "%20"))
+    )
+    patch.setattr("tools.kinds.fhir.calling._holds", _true)
+
+
+@guard("messages go to the stream's origin")
+def sse_origin(patch: pytest.MonkeyPatch) -> None:
+    from urllib.parse import urljoin
+
+    patch.setattr("tools.kinds.mcp.old_sse.SseLink._same_origin", lambda self, named: urljoin(self._target.url, named))
+
+
+@guard("hop count")
+def hops(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.gateway.MAX_HOPS", 10**9)
+
+
+@guard("Google's own hosts")
+def google(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.credentials.external_account._is_impersonation", _true)
+    patch.setattr("tools.credentials.external_account._host_faults", _empty)
+
+
+@guard("TLS verification")
+def tls(patch: pytest.MonkeyPatch) -> None:
+    import ssl
+
+    from tools.dialing import Dialer
+
+    verified = Dialer.connect
+
+    async def unverified(self: Any, make: Any, **how: Any) -> Any:
+        self._tls = ssl._create_unverified_context()
+        return await verified(self, make, **how)
+
+    real: dict[Any, Any] = {}
+
+    async def connect(self: Any, make: Any, **how: Any) -> Any:
+        real.setdefault(self, self._tls)
+        try:
+            return await unverified(self, make, **how)
+        finally:
+            self._tls = real[self]
+
+    patch.setattr(Dialer, "connect", connect)
+
+
+@guard("no proxy from the environment")
+def proxies(patch: pytest.MonkeyPatch) -> None:
+    """As clients do that read HTTP_PROXY."""
+    import os
+
+    import httpx2
+
+    from tests.httpx_engine import HttpxEngine
+    from tools.engine import HttpEngine
+
+    async def exchange(self: Any, request: Any, *, pool: str, max_bytes: int, wire: Any) -> Any:
+        engine = HttpxEngine(httpx2.AsyncHTTPTransport(proxy=httpx2.Proxy(os.environ["HTTP_PROXY"])))
+        try:
+            return await engine.exchange(request, pool=pool, max_bytes=max_bytes, wire=wire)
+        finally:
+            await engine.aclose()
+
+    patch.setattr(HttpEngine, "exchange", exchange)
+
+
+@guard("connections of one workspace")
+def pools(patch: pytest.MonkeyPatch) -> None:
+    from tools.engine import HttpEngine
+
+    acquire = HttpEngine._acquire  # pyright: ignore[reportPrivateUsage]
+    patch.setattr(HttpEngine, "_acquire", lambda self, url, pool: acquire(self, url, "one for all"))
+
+
+# --------------------------------------------------------------------------- what an argument may become
+
+
+@guard("path values")
+def path_values(patch: pytest.MonkeyPatch) -> None:
+    """An empty or climbing value becomes a segment like any other."""
+    patch.setattr("tools.kinds.paths.value_fault", _none)
+    patch.setattr("tools.kinds.paths._has_dots", lambda path: False)
+
+
+@guard("path templates")
+def path_templates(patch: pytest.MonkeyPatch) -> None:
+    from tools.kinds.paths import PathTemplate
+
+    def lenient(path: str) -> PathTemplate:
+        return PathTemplate((path,), (), path.count("/"))
+
+    for place in ("tools.kinds.rest.parse_path", "tools.checks.parse_path", "tools.tool.parse_path"):
+        patch.setattr(place, lenient)
+    patch.setattr("tools.kinds.rest._places", lambda endpoint, path, schema: ({}, []))
+    patch.setattr("tools.upstream._FINISHED_URL", ANYTHING)
+
+
+@guard("header values")
+def header_values(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.kinds.rest._HEADER_VALUE", ANYTHING)
+    patch.setattr("tools.upstream._NOT_IN_VALUE", NOTHING)
+
+
+@guard("header names")
+def header_names(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.kinds.rest.header_name_fault", _none)
+    patch.setattr("tools.credentials.api_key_header.header_fault", _none)
+    patch.setattr("tools.upstream._may_be_sent", _true)
+    patch.setattr("tools.schemas._check_argument", _empty)
+
+
+@guard("encoding of queries and forms")
+def queries(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.kinds.rest._quoted", lambda text, encode: text.replace(" ", "+").replace("\n", "%0A"))
+
+
+@guard("schemas of arguments")
+def arguments(patch: pytest.MonkeyPatch) -> None:
+    """Whatever comes goes out."""
+    from tools.arguments import Arguments, Prepared
+
+    patch.setattr(Arguments, "prepare", lambda self, args: Prepared({**self._fixed, **args}))
+
+
+@guard("template guard")
+def templates(patch: pytest.MonkeyPatch) -> None:
+    """Budgets and refusals; the attempts are small enough that nothing breaks without them."""
+    patch.setattr("tools.templates.check", _none)
+    patch.setattr("tools.templates.FUEL", 10**9)
+    patch.setattr("tools.templates._Meter.pay", _none)
+    patch.setattr("tools.templates.MAX_RANGE", 10**9)
+    patch.setattr("tools.templates.MAX_INDENT", 10**9)
+    patch.setattr("tools.templates.MULTIPLIERS", ())
+
+
+@guard("expression budget")
+def expressions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.expressions.Budget.pay", _none)
+    patch.setattr("tools.expressions.MAX_NODES", 10**9)
+    patch.setattr("tools.expressions._Interpreter._limit", _none)
+    patch.setattr("tools.expressions.MAX_EXPRESSION_CHARS", 10**9)
+    visit = _unbounded_visit()
+    patch.setattr("tools.expressions._Interpreter.visit", visit)
+
+
+def _unbounded_visit() -> Any:
+    def visit(self: Any, node: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self, f"visit_{node['type']}")(node, *args)
+
+    return visit
