@@ -12,7 +12,7 @@ demo: $(VENV)/.product
 	@$(BIN)/integrations-mcp demo $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope $(ARGS)
 
 check: $(VENV)/.gates
 	$(BIN)/ruff format --check .
