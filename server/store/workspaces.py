@@ -1,5 +1,6 @@
 """Workspaces: made when first named, each with a version that every write of its integrations raises."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 
 import anyio
@@ -8,8 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from server.store.database import RETRY_S, Database
 from server.store.tables import workspaces
-from tools.errors import StorageUnavailable
+from tools.errors import InvalidRequest, Issue, StorageUnavailable
+from tools.models import WORKSPACE_ID
 from tools.naming import TOOL_NAME_MAX
+
+_ID = re.compile(WORKSPACE_ID.removeprefix("^").removesuffix("$"), re.ASCII)
 
 
 def key_of(workspace: str) -> str:
@@ -18,7 +22,13 @@ def key_of(workspace: str) -> str:
 
 
 async def ensure(database: Database, connection: AsyncConnection, workspace: str) -> None:
-    """Within a write: the workspace is there afterwards."""
+    """Within a write: the workspace is there afterwards. Raises InvalidRequest for what can't be its id: paths and URLs are made of
+    it (rules A3), so this one place is asked whatever brought it here.
+    """
+    if not _ID.fullmatch(workspace):
+        raise InvalidRequest(
+            [Issue(("path", "workspace_id"), "a workspace id has letters, digits, - and _, at most 64")]
+        )
     made = (
         database.insert(workspaces)
         .values(key=key_of(workspace), id=workspace, version=1, changed=0)
