@@ -37,7 +37,7 @@ from server.store.keys import SqlKeyStore
 from server.store.pins import SqlPins
 from server.store.registry import SqlRegistry
 from server.store.results import SqlResultStore
-from server.telemetry import Log
+from server.telemetry import Log, is_traced
 from server.version import VERSION
 from tools.address_guard import NetworkPolicy
 from tools.admin import Admin, AdminRules
@@ -223,6 +223,12 @@ def _assemble(
     if metrics is not None:
         parts_counted(metrics, catalogs, tokens, history, engine)
     record = recorder(history, metrics)
+    traces = None
+    if background and is_traced(os.environ):
+        from server.tracing import Traces  # half a second of imports
+
+        traces = Traces(os.environ)
+        closing = [traces.aclose, *closing]
     rules = GatewayRules(result_budget=settings.result_budget, record_arguments=settings.record_arguments)
     connecting = Connecting(
         ClientInfo("integrations-mcp", VERSION),
@@ -256,6 +262,7 @@ def _assemble(
         log_fault=_log_fault,
         record=record,
         background=front,
+        tracer=traces,
     )
     make_writer = partial(
         Writer,

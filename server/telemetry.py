@@ -6,10 +6,34 @@ On the standard library's logging: structlog would bring rich and a tenth of a s
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import Any
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def exports(signal: str, environ: Mapping[str, str]) -> bool:
+    """Whether the standard variables of OpenTelemetry name a receiver for TRACES or METRICS."""
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    to = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+    return bool(to) and "otlp" in environ.get(f"OTEL_{signal}_EXPORTER", "otlp").split(",")
+
+
+def is_traced(environ: Mapping[str, str]) -> bool:
+    """Whether `server.tracing` is wanted and can be had; what stands in the way is a warning, since OTEL_* may be meant for others."""
+    if not exports("TRACES", environ) and not exports("METRICS", environ):
+        return False
+    log = Log("integrations_mcp")
+    if (protocol := environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")) != "http/protobuf":
+        log.warning("no traces: OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf", protocol=protocol)
+        return False
+    if find_spec("opentelemetry.sdk") is None or find_spec("opentelemetry.exporter") is None:
+        log.warning("no traces: OTEL_* names a receiver, but the extra isn't installed: integrations-mcp[otel]")
+        return False
+    return True
 
 
 class Log:

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from server.telemetry import _Lines  # pyright: ignore[reportPrivateUsage]
 from tests.upstreams import Hostile, Step, answer, redirect
 from tests.world import World, gateway, http, served
 from tools import explain as explaining
@@ -84,6 +86,33 @@ async def upstream() -> AsyncIterator[Hostile]:
         for path, step in echoes(HEADER_CANARY).items():
             server.script("/header" + path, step)
         yield server
+
+
+async def test_no_log_trace_or_figure_holds_it(
+    tmp_path: Path, upstream: Hostile, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As `set_up_logs("debug")` has it: libraries stay at warnings.
+    caplog.set_level(logging.WARNING)
+    caplog.set_level(logging.DEBUG, "integrations_mcp")
+    async with Hostile() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        async with gateway(tmp_path, metrics_token="t" * 16) as world:
+            row = await world.create(integration(f"{upstream.url}"))
+            for endpoint in row.endpoints:
+                await world.call(f"sys_{endpoint.name}")
+            async with served(world) as url, http(url, "t" * 16) as client:
+                page = (await client.get("/metrics")).text
+        exported = b"".join(r.body for r in collector.received)
+    assert len(upstream.received) >= len(row.endpoints)
+    assert b"tools/call" not in exported  # not over a wire
+    assert b"execute_tool sys_get_404" in exported
+    assert_hidden("trace export and its metrics", exported)
+    assert 'code="upstream_4xx"' in page
+    assert_hidden("figures", page)
+    lines = _Lines(for_people=False)
+    said = "\n".join(lines.format(r) + repr(r.__dict__) for r in caplog.records)
+    assert '"outcome": "upstream_404"' in said
+    assert_hidden("logs at debug", said)
 
 
 def integration(base_url: str) -> dict[str, Any]:

@@ -172,7 +172,7 @@ class Gateway:
         """Runs a tool that the caller may call, and records it: also when the caller goes away meanwhile."""
         trace, started = Trace(request_id=context.request_id), time.monotonic()
         if self.tracer is not None:
-            trace.span = self.tracer.begin(tool.called, trace.attempts, context.came)
+            trace.span = self.tracer.begin(tool.called, call_id, trace.attempts, context.came)
         try:
             outcome = await self._run(caller, catalog, tool, arguments, context, call_id, trace, started)
         except BaseException as e:

@@ -24,6 +24,7 @@ bus = InMemorySubscriptionBus()
 extra: list[str] = []
 seen: list[dict[str, str]] = []
 cancelled: list[str] = []
+metas: list[dict] = []
 
 
 def tool(name: str, schema: dict | None = None, **more: object) -> types.Tool:
@@ -66,6 +67,7 @@ def text(value: str) -> types.CallToolResult:
 
 async def call_tool(ctx, params):
     args = params.arguments or {}
+    metas.append(dict(ctx.meta or {}))
     if ctx.request is not None:
         seen.append(dict(ctx.request.headers))
     match params.name:
