@@ -239,3 +239,81 @@ def _unbounded_visit() -> Any:
         return getattr(self, f"visit_{node['type']}")(node, *args)
 
     return visit
+
+
+# --------------------------------------------------------------------------- who is calling
+
+
+def _as(change: Callable[[Any], Any]) -> Off:
+    """Callers come in as `change` makes them."""
+
+    def off(patch: pytest.MonkeyPatch) -> None:
+        from server.bearer import Bearer
+
+        real = Bearer.caller
+
+        async def caller(self: Any, headers: Any, client: Any, path: str) -> Any:
+            return change(await real(self, headers, client, path))
+
+        patch.setattr(Bearer, "caller", caller)
+
+    return off
+
+
+def _replaced(**fields: Any) -> Callable[[Any], Any]:
+    from dataclasses import replace
+
+    return lambda caller: replace(caller, **fields)
+
+
+def _permitted(caller: Any) -> Any:
+    from tools.callers import ALL_PERMISSIONS
+
+    return _replaced(permissions=ALL_PERMISSIONS, role="owner")(caller)
+
+
+GUARDS["a key's workspace"] = _as(_replaced(workspace="acme"))
+GUARDS["a key's permissions"] = _as(_permitted)
+GUARDS["a key's narrowing"] = _as(_replaced(integrations=None, tools=None))
+
+
+@guard("authentication")
+def authentication(patch: pytest.MonkeyPatch) -> None:
+    from server.bearer import Bearer
+    from tools.callers import local_caller
+    from tools.errors import RateLimited, Unauthenticated
+
+    real = Bearer.caller
+
+    async def caller(self: Any, headers: Any, client: Any, path: str) -> Any:
+        try:
+            return await real(self, headers, client, path)
+        except (Unauthenticated, RateLimited):
+            return local_caller("acme")
+
+    patch.setattr(Bearer, "caller", caller)
+
+
+@guard("rows of one workspace")
+def rows(patch: pytest.MonkeyPatch) -> None:
+    """Every query finds rows of all workspaces."""
+    from server.store import approvals, background, integrations, keys
+    from server.store.tables import api_keys, background_calls
+    from server.store.tables import approvals as approval_rows
+    from server.store.tables import integrations as integration_rows
+
+    select = integrations._of  # pyright: ignore[reportPrivateUsage]
+    patch.setattr(integrations, "_of", lambda workspace: _unfiltered(select(workspace)))
+    patch.setattr(integrations, "_one", lambda workspace, id: (integration_rows.c.id == id,))
+    for module, table in ((keys, api_keys), (approvals, approval_rows), (background, background_calls)):
+        real = module.key_of
+        patch.setattr(
+            module, "key_of", lambda ws, table=table, real=real: table.c.workspace if ws == "globex" else real(ws)
+        )
+
+
+def _unfiltered(query: Any) -> Any:
+    from sqlalchemy import true
+
+    query._where_criteria = (true(),)
+    return query
