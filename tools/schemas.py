@@ -5,13 +5,13 @@ Root properties may carry `x-in`, `x-name`, `x-body`, `x-fixed` and `x-sensitive
 
 import json
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import jsonschema_rs
 
+from tools.header_names import header_fault
 from tools.json_schema import (
     Loc,
     Schema,
@@ -38,22 +38,6 @@ _MAX_PATTERNS = 100
 _MAX_PATTERN_CHARS = 512
 _MAX_HEAVY_PATTERNS = 5
 _MAX_FAULTS = 20
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
-_FORBIDDEN_HEADERS = frozenset(
-    (
-        "host",
-        "content-length",
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,10 +254,8 @@ def _check_argument(loc: Loc, name: str, prop: Schema, path_params: Sequence[str
         yield SchemaFault((*loc, "x-name"), "must be 1 to 256 printable characters", "x_name")
     elif place == "path" and wire not in path_params:
         yield SchemaFault((*loc, "x-in"), f"the path has no {{{_short(wire)}}}", "x_in")
-    elif place == "header" and not _HEADER_NAME.fullmatch(wire):
-        yield SchemaFault((*loc, "x-name"), f"{_short(wire)} is not the name of a header", "x_name")
-    elif place == "header" and wire.lower() in _FORBIDDEN_HEADERS:
-        yield SchemaFault((*loc, "x-name"), f"the header {wire} belongs to the connection", "x_name")
+    elif place == "header" and (fault := header_fault(wire)):
+        yield SchemaFault((*loc, "x-name"), fault, "x_name")
     for keyword in ("x-body", "x-fixed"):
         if not isinstance(prop.get(keyword, False), bool):
             yield SchemaFault((*loc, keyword), "must be true or false", keyword.replace("-", "_"))

@@ -32,6 +32,7 @@ from tools.errors import (
     UpstreamUnreachable,
 )
 from tools.exchange import Answer, ConnectFailed, ConnectionLost, Engine, Request, Stream, Wire
+from tools.header_names import header_fault
 
 __all__ = ["Answer", "Attempt", "Limits", "Request", "Retry", "Signer", "Upstream", "retry_after_s"]
 
@@ -45,15 +46,8 @@ NOTHING_DONE = frozenset({429, 503})
 MAYBE_DONE = frozenset({500, 502, 504})
 # Never carried to another origin, whoever set them.
 _ALWAYS_PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization"})
-# Framing and hop-by-hop headers are the engine's alone: one of these from an argument would be request smuggling.
-_FRAMING = frozenset(
-    {"connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te", "trailer"}
-    | {"transfer-encoding", "upgrade"}
-)
-
 _FINISHED_URL = re.compile(r"https?://[!-\[\]-~]+")  # printable ASCII without blank and backslash
 _ORIGIN = re.compile(r"[^/]+//[^/?#]+")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
@@ -309,7 +303,7 @@ def _check_headers(headers: tuple[tuple[str, str], ...]) -> None:
 
 @lru_cache(maxsize=1024)
 def _may_be_sent(name: str) -> bool:
-    return _HEADER_NAME.fullmatch(name) is not None and name.lower() not in _FRAMING
+    return header_fault(name) is None
 
 
 def _signed(request: Request, headers: tuple[tuple[str, str], ...]) -> Request:

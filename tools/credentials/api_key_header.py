@@ -1,42 +1,15 @@
 """`api_key_header`: the secret goes out verbatim in a header of the operator's choice (default `X-API-Key`)."""
 
-import re
-
 from tools.credentials import Credential
 from tools.credentials.authorization import AuthFault, Authorization, masks_of
 from tools.credentials.parts import CredentialParts
 from tools.credentials.reader import SecretReader
 from tools.errors import Misconfigured
+from tools.header_names import header_fault
 from tools.models import AuthConfig
 from tools.upstream import Answer
 
 DEFAULT_HEADER = "X-API-Key"
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)  # RFC 9110 5.6.2
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-
-
-def header_fault(name: str) -> str | None:
-    """Why `name` can't be a header of ours; None when it can (semantics: "headers")."""
-    if not _TOKEN.fullmatch(name):
-        return f"{name!r} is not a header name: letters, digits and !#$%&'*+.^_`|~- only (RFC 9110 5.6.2)"
-    if name.lower() in _HOP_BY_HOP:
-        return f"{name} belongs to the connection and is set by the gateway itself"
-    return None
 
 
 def header_value_fault(value: str) -> str | None:

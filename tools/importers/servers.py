@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import urljoin
 
-from tools.credentials.api_key_header import header_fault
+from tools.header_names import header_fault
 from tools.importers.documents import Document, RefFault
 from tools.importers.frame import LeftOut
 from tools.importers.wording import plain_text

@@ -9,8 +9,8 @@ from urllib.parse import quote, quote_plus
 
 import orjson
 
-from tools.credentials.api_key_header import header_fault
 from tools.errors import ArgumentFault, InvalidArguments
+from tools.header_names import header_fault
 from tools.json_schema import wire_name
 from tools.kinds.paths import PathTemplate, base_url_fault, origin_of, parse_path, path_text
 from tools.models import EndpointConfig
