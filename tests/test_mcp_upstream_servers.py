@@ -1,4 +1,4 @@
-"""Real MCP servers behind the gateway, against a direct client: server-everything, -filesystem, -memory, and mcp 1.30."""
+"""Real MCP servers behind the gateway, against a direct client: server-everything, -filesystem, -memory, and every SDK's."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,16 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from server.listening import bind
+from tests.mcp_upstreams import lowlevel
 from tests.mcp_upstreams.nodeservers import NodeServers, node_servers
-from tests.oldworld import old_client
+from tests.oldworld import environment_of, old_client
 from tests.world import World, gateway, http, served
+from tools.outcome import Outcome
+from tools.parsing import parse_update
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.node]
-OLD = str(Path(__file__).parent / "mcp_upstreams" / "fastserver130.py")
+FAST = str(Path(__file__).parent / "mcp_upstreams" / "fastserver.py")
+SDKS = Path(FAST).parent / "sdks"
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,12 @@ async def opened(home: Path, *allow: str) -> AsyncGenerator[World]:
 
 def plain(model: Any) -> Any:
     return model.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def content(outcome: Outcome) -> list[dict[str, Any]]:
+    """What goes on to the client."""
+    assert outcome.passed_on is not None, outcome.text
+    return outcome.passed_on["content"]
 
 
 CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -155,26 +166,94 @@ async def test_server_memory_remembers_between_calls(servers: NodeServers, tmp_p
         assert "likes tea" in await world.call("mem_search_nodes", query="Ann")
 
 
-@pytest.mark.parametrize("transport", ["stdio", "sse", "http"])
-async def test_a_server_of_mcp_1_30_is_listed_and_called(tmp_path: Path, transport: str) -> None:
-    python = str(old_client().python)
-    async with opened(tmp_path, python) as world:
-        body = {"name": "old", "display_name": "Old", "protocol": "mcp", "mcp_transport": transport}
-        if transport == "stdio":
-            await world.create({**body, "mcp_command": python, "mcp_args": [OLD, "stdio"]})
-            assert "5" in await world.call("old_add", a=2, b=3)
-            return
-        port = free_port()
-        with process([python, OLD, transport, str(port)], {"PATH": os.environ["PATH"]}):
-            url = f"http://127.0.0.1:{port}/{'sse' if transport == 'sse' else 'mcp'}"
-            await answers(url)
-            await world.create({**body, "mcp_url": url})
-            assert "5" in await world.call("old_add", a=2, b=3)
+@dataclass(frozen=True)
+class Sdk:
+    """How a server by this SDK is started (before the words of a transport) and which transports it has."""
+
+    words: tuple[str, ...]
+    transports: tuple[str, ...]
+    versions: frozenset[str]
+    slash: str | None = None
+
+
+def sdk(name: str) -> Sdk:
+    """Skips the test in one line where it can't be installed."""
+    match name:
+        case "TypeScript 1.32":
+            made = node_servers()
+            return Sdk((made.node, made.own("server_v1.mjs")), ("stdio", "http"), frozenset({"2025-11-25"}))
+        case "TypeScript 2.4":
+            made = node_servers()
+            return Sdk((made.node, made.own("server_v2.mjs")), ("stdio", "http"), frozenset({"2026-07-28"}))
+        case "fastmcp 4":
+            words = (str(environment_of("fastmcp4", SDKS / "fastmcp4.txt")), FAST)
+            return Sdk(words, ("stdio", "http"), frozenset({"2026-07-28"}))
+        case "mcp 1.30":
+            return Sdk((str(old_client().python), FAST), ("stdio", "sse", "http"), frozenset({"2025-11-25"}))
+        case "mcp 1.8.1":
+            words = (str(environment_of("mcp181", SDKS / "mcp181.txt")), FAST)
+            return Sdk(words, ("stdio", "sse", "http"), frozenset({"2024-11-05", "2025-03-26"}), "http")
+        case _:
+            words = (str(environment_of("mcp121", SDKS / "mcp121.txt")), FAST)
+            return Sdk(words, ("stdio", "sse"), frozenset({"2024-11-05"}))
+
+
+@asynccontextmanager
+async def connected(world: World, made: Sdk) -> AsyncGenerator[None]:
+    """Integrations named by their transport, over servers that are started at once."""
+    python, *arguments = made.words
+    async with contextlib.AsyncExitStack() as stack:
+        urls: dict[str, str] = {}
+        for transport in made.transports:
+            if transport != "stdio":
+                port = free_port()
+                stack.enter_context(process([*made.words, transport, str(port)], {"PATH": os.environ["PATH"]}))
+                urls[transport] = f"http://127.0.0.1:{port}/{'sse' if transport == 'sse' else 'mcp'}"
+        await asyncio.gather(*(answers(url) for url in urls.values()))
+        for transport in made.transports:
+            body = {"name": transport, "display_name": "x", "protocol": "mcp", "mcp_transport": transport}
+            if transport == "stdio":
+                await world.create({**body, "mcp_command": python, "mcp_args": [*arguments, "stdio"]})
+            else:
+                await world.create({**body, "mcp_url": urls[transport]})
+        if slash := made.slash:  # it redirects /mcp to /mcp/, which isn't followed: health says what to write
+            health = await world.app.admin.health(world.owner)
+            said = next(row["message"] for row in health["integrations"] if row["name"] == slash)
+            assert said.endswith(f"to {urls[slash]}/: give that as mcp_url")
+            await world.app.admin.update(world.owner, slash, parse_update({"mcp_url": urls[slash] + "/"}, slash))
+        yield
+
+
+@pytest.mark.parametrize(
+    "name", ["mcp 1.2.1", "mcp 1.8.1", "mcp 1.30", "fastmcp 4", "TypeScript 1.32", "TypeScript 2.4"]
+)
+async def test_a_server_by_each_sdk_is_listed_and_called_over_its_transports(tmp_path: Path, name: str) -> None:
+    made = sdk(name)
+    async with opened(tmp_path, made.words[0]) as world, connected(world, made):
+        page, _ = await world.app.toolbox.page(world.owner, None)
+        listed = {e["name"]: e for e in page}
+        for transport in made.transports:
+            integration = await world.app.registry.get("acme", transport)
+            assert integration.upstream_tools is not None
+            version = integration.upstream_tools.protocol_version
+            # A program that starts for longer than the probe waits is spoken to in the old way.
+            assert version in made.versions or (transport == "stdio" and version == "2025-11-25")
+            add = listed[f"{transport}_add"]
+            assert add["description"] == "Adds two numbers."
+            assert set(add["inputSchema"]["properties"]) == {"a", "b"}
+            call = world.app.toolbox.call
+            added = await call(world.owner, f"{transport}_add", {"a": 2, "b": 3})
+            assert [b["text"] for b in content(added)] == ["5"]
+            picture = content(await call(world.owner, f"{transport}_picture", {}))
+            assert [(b["type"], b["mimeType"], b["data"]) for b in picture] == [("image", "image/png", lowlevel.PIXEL)]
+            failed = await call(world.owner, f"{transport}_fails", {})
+            assert failed.is_error
+            assert "no such thing" in failed.text
 
 
 async def test_a_server_that_was_restarted_is_found_again_by_the_next_call(tmp_path: Path) -> None:
     python, port = str(old_client().python), free_port()
-    url, words = f"http://127.0.0.1:{port}/mcp", [str(python), OLD, "http", str(port)]
+    url, words = f"http://127.0.0.1:{port}/mcp", [str(python), FAST, "http", str(port)]
     async with opened(tmp_path, python) as world:
         with process(words, {"PATH": os.environ["PATH"]}):
             await answers(url)

@@ -1,6 +1,7 @@
 """MCP servers written in JavaScript, installed once per lock file beside the other tools of the tests."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -28,6 +29,10 @@ class NodeServers:
     def script(self, name: str) -> str:
         return str(self.root / f"node_modules/@modelcontextprotocol/server-{name}/dist/index.js")
 
+    def own(self, name: str) -> str:
+        """A server of tests/mcp_upstreams/node, placed where its imports are found."""
+        return str(self.root / name)
+
 
 def node_servers() -> NodeServers:
     """The servers, installed where they aren't yet; skips the test in one line where that can't be done."""
@@ -38,6 +43,12 @@ def node_servers() -> NodeServers:
     root = TOOLS / "upstreams" / digest
     if not root.exists():
         _install(npm, root)
+    for source in SOURCES.glob("*.mjs"):
+        target = root / source.name
+        if not target.exists() or target.read_bytes() != source.read_bytes():
+            fresh = target.with_suffix(f".{os.getpid()}.new")
+            shutil.copy2(source, fresh)
+            fresh.replace(target)
     return NodeServers(node, root)
 
 

@@ -5,11 +5,13 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import urljoin
 
 from tools.answers import media_type, status_error
 from tools.errors import CallError, InvalidResponse, RedirectRefused, UpstreamUnreachable
 from tools.exchange import Answer, ConnectFailed, ConnectionLost, Request, Stream, Wire
 from tools.kinds.mcp.rpc import LinkLost
+from tools.kinds.paths import base_url_fault, origin_of
 from tools.upstream import Signer, Upstream, retry_after_s
 
 ERROR_BYTES = 64 * 1024
@@ -61,7 +63,7 @@ async def refusal_of(stream: Stream, url: str) -> tuple[CallError, bytes]:
         body = b""
     answer = Answer(stream.status, stream.headers, body, url)
     if 300 <= stream.status < 400:
-        return RedirectRefused(f"the answer is a redirect ({stream.status})", upstream_status=stream.status), b""
+        return _redirect(stream, url), b""
     found = status_error(
         answer,
         Request("POST", url),
@@ -70,6 +72,16 @@ async def refusal_of(stream: Stream, url: str) -> tuple[CallError, bytes]:
         retry_after_s=retry_after_s(stream.headers, time.time()),
     )
     return found or InvalidResponse(f"its answer has the status {stream.status}, which MCP doesn't use here"), body
+
+
+def _redirect(stream: Stream, url: str) -> RedirectRefused:
+    """A POST isn't sent again elsewhere (rules F5). Servers that only miss a slash at the end are common: then it says the address."""
+    said = f"the answer is a redirect ({stream.status})"
+    where = urljoin(url, stream.headers.get("location", "")).partition("?")[0].partition("#")[0]
+    if base_url_fault(where) is None and origin_of(where) == origin_of(url) and where != url:
+        said += f" to {where[:200]}: give that as mcp_url"
+        return RedirectRefused(said, upstream_status=stream.status)
+    return RedirectRefused(said, upstream_status=stream.status, detail=f"Location: {where[:200]}")
 
 
 def is_json(stream: Stream) -> bool:
