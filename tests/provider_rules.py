@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import jsonschema
+import jsonschema_rs
 
 COMBINING = {
     "oneOf",
@@ -75,8 +75,8 @@ def openai_refuses(schema: Any) -> list[str]:
 def anthropic_refuses(schema: Any) -> list[str]:
     said: list[str] = []
     try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
+        jsonschema_rs.meta.validate(schema)
+    except jsonschema_rs.ValidationError as error:
         said.append(f"JSON schema is invalid: {error.message}")
     if schema.get("type") != "object":
         said.append("input_schema.type should be object")

@@ -107,8 +107,6 @@ async def test_every_provider_takes_every_one(listed: dict[str, Any]) -> None:
         assert {n: said for n, schema in listed.items() if (said := checker(schema))} == {}
 
 
-# Python's re warns of [[:alpha:]] and && when jsonschema looks whether it compiles.
-@pytest.mark.filterwarnings("ignore:Possible:FutureWarning")
 async def test_the_stored_ones_would_not_have_been_taken() -> None:
     """A checker that refuses nothing would prove nothing."""
     for checker in (openai_refuses, anthropic_refuses, gemini_refuses):

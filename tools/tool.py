@@ -53,7 +53,7 @@ _BY_METHOD: Mapping[str, Hints] = {
     "POST": Hints(False, False, False, True),
     "PUT": Hints(False, True, True, True),
     "PATCH": Hints(False, True, False, True),
-    "DELETE": Hints(False, True, False, True),
+    "DELETE": Hints(False, True, True, True),
 }
 
 

@@ -16,6 +16,7 @@ from tools.json_schema import Schema, is_array, is_object
 from tools.kinds.paths import base_url_fault, parse_path
 from tools.kinds.rest import header_name_fault
 from tools.models import AuthConfig, AuthConfigWithSecrets, BodyFormat, EndpointConfig, Method, SecretInput
+from tools.published import publish
 
 _METHODS: tuple[Method, ...] = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _SECRET_NAME = re.compile(
@@ -83,7 +84,8 @@ def read_curl(text: str) -> CurlSource:
         body_format=body_format,
     )
     key = f"{method} {path}"
-    candidate = Candidate(key, endpoint, notes=tuple(arguments.notes), tokens=tokens_of(endpoint))
+    seen = publish(endpoint.input_schema, parse_path(path).names, path=path).schema
+    candidate = Candidate(key, endpoint, notes=tuple(arguments.notes), tokens=tokens_of(endpoint, seen))
     shown = (
         AuthConfig.model_validate(
             auth.model_dump(exclude={"api_key_value", "bearer_token_value", "client_secret_value", "private_key_value"})

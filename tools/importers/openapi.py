@@ -123,8 +123,10 @@ class _Operation:
                 why = why or "its schema expands to too much"
                 continue
             endpoint = self._endpoint(name, arguments.schema())
-            if fault := _fault(endpoint, self._base):
-                why = fault
+            try:
+                seen = _seen(endpoint, self._base)
+            except Unusable as fault:
+                why = str(fault)
                 continue
             notes = arguments.notes
             if form != "fields":
@@ -140,7 +142,7 @@ class _Operation:
                 operation_id=operation_id,
                 deprecated=deprecated,
                 notes=tuple(dict.fromkeys([*notes, *(["deprecated"] if deprecated else [])])),
-                tokens=tokens_of(endpoint),
+                tokens=tokens_of(endpoint, seen),
             )
         raise Unusable(why)
 
@@ -216,24 +218,23 @@ def _annotations(method: str, name: str) -> Annotations | None:
     return None
 
 
-def _fault(endpoint: EndpointConfig, base: str) -> str | None:
-    """Which rule of writing the endpoint breaks; None when it can be stored and hosts take it."""
+def _seen(endpoint: EndpointConfig, base: str) -> Schema:
+    """The schema as hosts see it. Raises Unusable with the rule of writing that the endpoint breaks."""
     names = parse_path(endpoint.path).names
     for fault in check_schema(endpoint.input_schema, names):
-        return f"its schema {fault.message} at {'/'.join(map(str, fault.loc)) or 'the root'} (rule {fault.rule})"
+        where = "/".join(map(str, fault.loc)) or "the root"
+        raise Unusable(f"its schema {fault.message} at {where} (rule {fault.rule})")
     try:
-        publish(endpoint.input_schema, names, path=endpoint.path)
+        seen = publish(endpoint.input_schema, names, path=endpoint.path).schema
         compile_rest(endpoint, base or _NO_BASE, effective_schema(endpoint.input_schema, names))
     except PublishRefused as e:
-        return f"its schema {e.message} (rule {e.rule})"
+        raise Unusable(f"its schema {e.message} (rule {e.rule})") from None
     except PlanRefused as e:
-        return e.faults[0].message
-    return None
+        raise Unusable(e.faults[0].message) from None
+    return seen
 
 
-def tokens_of(endpoint: EndpointConfig) -> int:
+def tokens_of(endpoint: EndpointConfig, seen: Schema) -> int:
     """What its tool costs in a list: name, description and schema as hosts see them."""
-    names = parse_path(endpoint.path).names
-    seen = publish(endpoint.input_schema, names, path=endpoint.path).schema
     entry = {"name": endpoint.name, "description": endpoint.description, "inputSchema": seen}
     return estimate_tokens(json.dumps(entry, ensure_ascii=False, separators=(",", ":")))

@@ -50,7 +50,9 @@ def plain_text(text: object, limit: int = _LONG) -> str:
     clean = re.sub(r"<[^<>]{1,200}>", " ", clean)
     clean = re.sub(r"!?\[([^\[\]]{0,200})\]\([^()\s]{0,500}\)", r"\1", clean)
     clean = html.unescape(re.sub(r"[*_]{2,}|`|^\s*#+\s*|^\s*[|>]+", "", clean, flags=re.MULTILINE))
-    clean = " ".join("".join(c if c.isprintable() else " " for c in clean).split())
+    clean = " ".join(clean.split())
+    if not clean.isprintable():
+        clean = " ".join("".join(c if c.isprintable() else " " for c in clean).split())
     if len(clean) <= limit:
         return clean
     cut = clean[:limit]
