@@ -80,7 +80,7 @@ class ProcessIdentity:
         if frozen is None:
             raise Misconfigured(
                 "this process has no AWS credentials",
-                advice="the operator gives it a role, or AWS_ACCESS_KEY_ID and so on",
+                advice="the operator gives it a role, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             )
         url = f"https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15"
         request = AWSRequest("POST", url, headers={"host": f"sts.{region}.amazonaws.com", _TARGET: audience})

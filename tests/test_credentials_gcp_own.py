@@ -190,6 +190,40 @@ def _apart(request: Any, whom: str | None) -> Any:
     return method, path, kind, body, authorization
 
 
+@pytest.mark.parametrize("where", ["ec2", "ec2 with version 1 only", "ecs"])
+async def test_a_role_of_the_machine_is_found_by_version_2_of_its_metadata_service(
+    world: World, google: FakeGoogle, aws_environment: pytest.MonkeyPatch, where: str
+) -> None:
+    """Rules E1 (3): the operator's own destinations; version 1 would answer whoever makes this machine send a GET."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_EC2_METADATA_DISABLED"):
+        aws_environment.delenv(name)
+    credentials = {
+        "Code": "Success",
+        "AccessKeyId": KEY_ID,
+        "SecretAccessKey": KEY,
+        "Token": SESSION,
+        "Expiration": "2999-01-01T00:00:00Z",
+    }
+    role = json.dumps(credentials).encode()
+    async with Hostile() as metadata:
+        if where == "ecs":
+            aws_environment.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", metadata.script("/role", answer(200, role)))
+        aws_environment.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url)
+        metadata.script("/latest/api/token", answer(200, b"v2-token") if where == "ec2" else answer(403))
+        metadata.script("/latest/meta-data/iam/security-credentials/", answer(200, b"gateway"))
+        metadata.script("/latest/meta-data/iam/security-credentials/gateway", answer(200, role))
+        if where == "ec2 with version 1 only":
+            with pytest.raises(CredentialUnavailable, match="AWS credentials"):
+                await authorized(world, Watched(), subject_token_type=AWS_TYPE)
+            assert {r.method for r in metadata.received} == {"PUT"}
+            return
+        made = await authorized(world, Watched(), subject_token_type=AWS_TYPE)
+        assert made.value == "Bearer ya29.federated-0"
+        assert SESSION in made.masks
+        asked = [r for r in metadata.received if r.method == "GET" and where == "ec2"]
+        assert {r.header("x-aws-ec2-metadata-token") for r in asked} <= {"v2-token"}
+
+
 # ------------------------------------------------------------------ refusals
 
 
@@ -312,8 +346,8 @@ async def test_the_token_goes_to_google_and_to_the_origins_of_its_entry(
             await signer.sign(Request("GET", url))
 
 
-async def test_writing_refuses_what_a_call_would(tmp_path: Path) -> None:
-    """Rules E1, J9: at the integration and at an endpoint, with the JSON inline and by path; and X-ray's words say why."""
+async def test_writing_refuses_what_a_call_would(tmp_path: Path, aws_environment: pytest.MonkeyPatch) -> None:
+    """Rules E1, J9: at the integration and at an endpoint. What is allowed is written, and the X-ray names the source."""
     whom = "reader@proj-1.iam.gserviceaccount.com"
     listed = ({"workspace": "acme", "audience": POOL, "service_account": whom},)
 
@@ -351,5 +385,8 @@ async def test_writing_refuses_what_a_call_would(tmp_path: Path) -> None:
             with pytest.raises(InvalidRequest) as failure:
                 await world.create(refused)
             assert [issue.loc for issue in failure.value.issues] == [at]
-        made = await world.create(body())
-        assert (await world.app.registry.get("acme", "bucket")).id == made.id
+        await world.create(body())
+        aws_environment.delenv("AWS_REGION")  # so that the way ends before anything would leave for Google
+        way = await world.app.auth_admin.explain(world.owner, "bucket")
+        assert (way["ok"], way["subject_token"]) == (False, "this gateway's own AWS identity")
+        assert "AWS_REGION" in json.dumps(way)
