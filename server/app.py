@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -56,7 +56,7 @@ from tools.credentials.reader import SecretReader
 from tools.credentials.token_cache import TokenCache
 from tools.endings import new_id
 from tools.engine import HttpEngine
-from tools.errors import StorageUnavailable
+from tools.errors import CallError, StorageUnavailable
 from tools.gateway import Gateway, GatewayRules
 from tools.health import HealthProbe
 from tools.importers.importing import Importer
@@ -80,6 +80,7 @@ from tools.upstream import Upstream
 from tools.writing import Writer
 
 _HOUSEKEEPING_S = 30.0
+_KNOWN_KEYS, _KNOWN_WORKSPACES = 1000, 50
 log = Log("integrations_mcp")
 
 
@@ -370,8 +371,17 @@ async def _follow_changes(app: App) -> None:
 
 
 async def _follow_keys(app: App) -> None:
+    """Ended keys are forgotten; those in use, and their workspaces, are known before the registry may be away (a new replica's too)."""
     async for _ in app.key_store.key_changes():
         app.keys.forget()
+        if app.worker is None:
+            continue  # no server: one local user
+        with suppress(StorageUnavailable, CallError):
+            recent = await app.key_store.recent_keys(_KNOWN_KEYS)
+            app.keys.remember(recent)
+            for workspace in list(dict.fromkeys(key.workspace for key in recent))[:_KNOWN_WORKSPACES]:
+                if app.catalogs.peek(workspace) is None:
+                    await app.catalogs.get(workspace)
 
 
 async def _renew_keys(app: App) -> None:

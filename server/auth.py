@@ -8,7 +8,7 @@ import secrets
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -120,10 +120,7 @@ class Keys:
         if row is not None:
             seen = _Seen(row, caller_of(row), self._clock())
             if (caller := self._admit(seen)) is not None:
-                self._seen[digest] = seen
-                self._seen.move_to_end(digest)
-                if len(self._seen) > _MAX_CACHED:
-                    self._seen.popitem(last=False)
+                self._keep(digest, seen)
                 return caller
         self._seen.pop(digest, None)
         # After the lookup: behind a proxy all callers have one address, and one who guesses must not lock out the others.
@@ -137,6 +134,17 @@ class Keys:
         """Some key was written somewhere: every known key is looked up again before it is believed."""
         for seen in self._seen.values():
             seen.checked_at = min(seen.checked_at, self._clock() - self._trust)
+
+    def remember(self, rows: Iterable[ApiKey]) -> None:
+        """Keys just read from the registry: known from now on, also if it is away when they are used first."""
+        for row in rows:
+            self._keep(row.hash, _Seen(row, caller_of(row), self._clock()))
+
+    def _keep(self, digest: bytes, seen: _Seen) -> None:
+        self._seen[digest] = seen
+        self._seen.move_to_end(digest)
+        if len(self._seen) > _MAX_CACHED:
+            self._seen.popitem(last=False)
 
     def _admit(self, seen: _Seen) -> Caller | None:
         now = self._now()

@@ -180,6 +180,10 @@ class KeyStore(Protocol):
         """The key, also when it has expired."""
         ...
 
+    async def recent_keys(self, limit: int) -> list[ApiKey]:
+        """The keys of all workspaces that were used or made last."""
+        ...
+
     async def get_key(self, workspace: str, id: str) -> ApiKey:
         """Raises NotFound."""
         ...

@@ -31,6 +31,12 @@ class SqlKeyStore:
             row = (await connection.execute(_keys().where(api_keys.c.hash == hash))).first()
         return None if row is None else _key(row)
 
+    async def recent_keys(self, limit: int) -> list[ApiKey]:
+        latest = func.coalesce(api_keys.c.last_used_at, api_keys.c.created_at)
+        async with self._database.read() as connection:
+            rows = await connection.execute(_keys().order_by(latest.desc(), api_keys.c.id).limit(limit))
+            return [_key(row) for row in rows]
+
     async def get_key(self, workspace: str, id: str) -> ApiKey:
         query = _keys().where(api_keys.c.workspace == key_of(workspace), api_keys.c.id == id)
         async with self._database.read() as connection:
