@@ -1,11 +1,11 @@
-# make demo: the main job, shown. make test: the whole suite. make check: the gates. Needs Python 3.11+ only; uv is used where there is one.
+# make demo: the main job, shown. make test: the whole suite. make check: the gates. make audit: known vulnerabilities. Needs Python 3.11+ only; uv is used where there is one.
 VENV ?= .venv
 # The first Python that runs and is new enough: a shim on PATH may lead nowhere.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 UV := $(shell command -v uv)
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check audit bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.product
@@ -22,6 +22,12 @@ check: $(VENV)/.gates
 	$(BIN)/deptry .
 	$(BIN)/python -m tests.wheel
 
+# The code for what bandit knows (its rules are ruff's S rules too, which `check` runs; what is skipped here is looked at there, line by
+# line), and every pinned package for known vulnerabilities: that asks an advisory service on the network.
+audit: $(VENV)/.audit
+	$(BIN)/bandit -q -r server tools -ll --skip B104,B506
+	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip --strict -s osv
+
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.bench.bench_bombs
 	$(BIN)/python -m tests.bench.bench_upstream
@@ -30,11 +36,12 @@ bench: $(VENV)/.test
 clean:
 	rm -rf $(VENV) .tools build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 
-# One rule for the three sets of packages: what runs, what tests, what the gates need.
+# One rule for the sets of packages: what runs, what tests, what the gates and the audit need.
 $(VENV)/.product: GROUPS :=
 $(VENV)/.test: GROUPS := --group test
 $(VENV)/.gates: GROUPS := --group test --group gates
-$(VENV)/.product $(VENV)/.test $(VENV)/.gates: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.audit: GROUPS := --group audit
+$(VENV)/.product $(VENV)/.test $(VENV)/.gates $(VENV)/.audit: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV) (a minute at the first time) ..."
 ifeq ($(UV),)
 	@$(BIN)/python -m pip install --disable-pip-version-check -q "pip>=25.1"

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 import tools.errors
 from server.cli.main import app
 from server.settings import ENV_PREFIX, FROM_FILES, Settings
+from tests.dependencies import dependencies_page
 from tools.errors import CallError, GatewayError
 from tools.models import (
     Annotations,
@@ -288,7 +289,13 @@ def first_line(e: type) -> str:
     return cell((e.__doc__ or "").split("\n\n")[0])
 
 
-PAGES = {"settings.md": settings_page, "cli.md": cli_page, "errors.md": errors_page, "fields.md": fields_page}
+PAGES = {
+    "settings.md": settings_page,
+    "cli.md": cli_page,
+    "errors.md": errors_page,
+    "fields.md": fields_page,
+    "dependencies.md": dependencies_page,
+}
 
 
 def page(name: str) -> str:
