@@ -4,6 +4,7 @@ A key that was seen goes on for at most `offline_s` while the registry is out (s
 """
 
 import hashlib
+import ipaddress
 import secrets
 import time
 import uuid
@@ -17,7 +18,9 @@ from tools.errors import Forbidden, RateLimited, StorageUnavailable, Unauthentic
 from tools.registry import ApiKey, KeyStore
 
 KEY_PREFIX = "imcp_"
-_MAX_CACHED = 100_000
+_MAX_CACHED, _MAX_FAILED = 100_000, 10_000
+_PREFIX = len(KEY_PREFIX) + 6
+"""Characters of a key that are counted as one key being guessed: 36 bits of 256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +56,47 @@ def caller_of(key: ApiKey) -> Caller:
 
 
 class GuessLimit:
-    """Failed keys by address: a burst of `burst`, then one every `refill_s`; the oldest addresses are forgotten."""
+    """Failed keys by who tries: a burst of `burst`, then one every `refill_s`; of 10,000, the oldest are forgotten."""
 
     def __init__(self, *, burst: int = 20, refill_s: float = 3.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._burst, self._refill, self._clock = burst, refill_s, clock
         self._failures: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def check(self, address: str) -> None:
-        """Raises RateLimited when this address has failed too often."""
-        level, wait = self._level(address)
-        if level >= self._burst:
-            raise RateLimited("too many wrong API keys from this address", wait)
+    def check(self, address: str, prefix: str = "") -> None:
+        """Raises RateLimited when this address, or the beginning of this key, has failed too often."""
+        for name in _who(address, prefix):
+            level, wait = self._level(name)
+            if level >= self._burst:
+                what = "that begin like this one" if name.startswith("key ") else "from this address"
+                raise RateLimited(f"too many wrong API keys or tokens {what}", wait)
 
-    def failed(self, address: str) -> None:
-        level, _ = self._level(address)
-        self._failures[address] = (level + 1, self._clock())
-        self._failures.move_to_end(address)
-        if len(self._failures) > 10_000:
-            self._failures.popitem(last=False)
+    def failed(self, address: str, prefix: str = "") -> None:
+        for name in _who(address, prefix):
+            level, _ = self._level(name)
+            self._failures[name] = (level + 1, self._clock())
+            self._failures.move_to_end(name)
+            if len(self._failures) > _MAX_FAILED:
+                self._failures.popitem(last=False)
 
-    def _level(self, address: str) -> tuple[float, float]:
-        level, at = self._failures.get(address, (0.0, 0.0))
+    def _level(self, name: str) -> tuple[float, float]:
+        level, at = self._failures.get(name, (0.0, 0.0))
         level = max(0.0, level - (self._clock() - at) / self._refill)
         return level, max(1.0, (level - self._burst + 1) * self._refill)
+
+
+def network_of(address: str) -> str:
+    """Of IPv6 the /64: whoever has one address there has all of them."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
+    return address
+
+
+def _who(address: str, prefix: str) -> list[str]:
+    return [network_of(address), *([f"key {prefix}"] if prefix else [])]
 
 
 class Keys:
@@ -124,8 +145,8 @@ class Keys:
                 return caller
         self._seen.pop(digest, None)
         # After the lookup: behind a proxy all callers have one address, and one who guesses must not lock out the others.
-        self._limit.check(address)
-        self._limit.failed(address)
+        self._limit.check(address, api_key[:_PREFIX])
+        self._limit.failed(address, api_key[:_PREFIX])
         raise Unauthenticated(
             "no valid API key: send Authorization: Bearer KEY with one from `integrations-mcp keys create`"
         )

@@ -97,7 +97,7 @@ class HttpApp:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id"))
         scope[REQUEST_ID] = request_id
-        send = _with_request_id(send, request_id)
+        send = _with_headers(send, request_id, for_browsers=scope["method"] not in ("POST", "PUT", "DELETE"))
         if self._metrics is None:
             await self._answer(path, headers, scope, receive, send)
             return
@@ -268,10 +268,25 @@ def _request_id(given: bytes | None) -> str:
     return f"{_PROCESS}{next(_NUMBERS):x}"
 
 
-def _with_request_id(send: Send, request_id: str) -> Send:
+_FOR_BROWSERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_NOT_KEPT = (b"cache-control", b"no-store")
+
+
+def _with_headers(send: Send, request_id: str, *, for_browsers: bool) -> Send:
+    """Names the request; what somebody may open in a browser is never run, framed, or kept where it doesn't say so."""
+
     async def sender(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+            headers = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+            if for_browsers:
+                headers += _FOR_BROWSERS
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append(_NOT_KEPT)
+            message["headers"] = headers
         await send(message)
 
     return sender

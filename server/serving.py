@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server.app import App, open_app
 from server.hosts_allowed import allowed_hosts
 from server.http import HttpApp
+from server.http_connection import ConnectionLimits, LimitedConfig
 from server.rest_api import rest_app
 from server.settings import Settings, read_settings
 from server.telemetry import set_up_logs
@@ -144,14 +145,14 @@ async def _kept_up(slot: Slot | None) -> AsyncGenerator[None, None]:
 
 
 def config_of(app: ASGIApp | str, settings: Settings, **more: Any) -> uvicorn.Config:
-    return uvicorn.Config(
+    return LimitedConfig(
         app,
+        ConnectionLimits(settings.max_connections, settings.client_seconds),
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        h11_max_incomplete_event_size=64 * 1024,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(settings.grace_seconds) + 1,
         **more,

@@ -179,6 +179,15 @@ class Settings(LimitSettings):
         description="JSON list of issuers whose access tokens are taken beside API keys; needs PUBLIC_URL. See docs/oauth.md.",
     )
     max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, description="Largest request body that is read.")
+    max_connections: int = Field(
+        default=5000, ge=1, le=1_000_000, description="Connections of clients that one process holds open."
+    )
+    client_seconds: float = Field(
+        default=30,
+        gt=0,
+        le=600,
+        description="How long a client may take to send a request whole, or to take more of an answer; calls aren't limited by it.",
+    )
     grace_seconds: float = Field(default=10, ge=0, le=600, description="How long SIGTERM lets running calls end.")
     result_budget: int = Field(
         default=40_000,

@@ -134,6 +134,33 @@ async def test_guessing_is_limited_by_address_and_known_keys_go_on(store: SqlKey
         await keys.caller("imcp_guess", "bad")
 
 
+async def test_one_key_guessed_from_many_addresses_is_limited_too(store: SqlKeyStore, clock: Clock) -> None:
+    keys = Keys(store, clock=clock, now=clock.now, limit=GuessLimit(burst=3, clock=clock))
+    made = await keys.create("acme")
+    for n in range(3):
+        with pytest.raises(Unauthenticated):
+            await keys.caller(f"{made.api_key[:20]}{n}", f"192.0.2.{n}")
+    with pytest.raises(RateLimited, match="begin like this one"):
+        await keys.caller(f"{made.api_key[:20]}x", "192.0.2.9")
+    assert await keys.caller(made.api_key, "192.0.2.9")
+
+
+def test_an_ipv6_network_is_one_guesser_and_the_table_is_bounded(clock: Clock) -> None:
+    limit = GuessLimit(burst=2, clock=clock)
+    for host in ("1", "2"):
+        limit.failed(f"2001:db8:0:1::{host}")
+    with pytest.raises(RateLimited):
+        limit.check("2001:db8:0:1:ffff::3")
+    limit.check("2001:db8:0:2::1")
+    limit.failed("::ffff:192.0.2.1")
+    limit.failed("192.0.2.1")
+    with pytest.raises(RateLimited):
+        limit.check("192.0.2.1")
+    for n in range(20_000):
+        limit.failed(f"host {n}", f"prefix {n}")
+    assert len(limit._failures) <= 10_000  # pyright: ignore[reportPrivateUsage]
+
+
 class Outage:
     """The key store while the database is out."""
 

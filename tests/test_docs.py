@@ -9,6 +9,7 @@ import pytest
 import typer.main
 
 from server.cli.main import app
+from server.http_connection import CODES
 from server.settings import _CLIENT_ONLY, ENV_PREFIX, FROM_FILES, Settings  # pyright: ignore[reportPrivateUsage]
 from tests.reference import PAGES, commands, errors, page
 from tests.world import gateway, http, served
@@ -21,7 +22,9 @@ each_page = pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_t
 COMMANDS = dict(commands(typer.main.get_command(app)))
 GROUPS = {words[:1] for words in COMMANDS if len(words) > 1}
 SOURCES = [f.read_text("utf-8") for f in (ROOT / "server").rglob("*.py")]
-LITERAL_CODES = {code for text in SOURCES for code in re.findall(r'refused\(.*, "([a-z_]+)", ', text)}
+LITERAL_CODES = {code for text in SOURCES for code in re.findall(r'refused\(.*, "([a-z_]+)", ', text)} | {
+    *CODES.values()
+}
 """Codes of the wires alone: no error class has them."""
 
 

@@ -293,6 +293,6 @@ ERRORS: dict[int, Any] = {
     412: _error("it was changed meanwhile: its version is 4, not 3; read it again", "version_mismatch"),
     413: _error("the body is over the limit of 4194304 bytes", "too_large"),
     422: {"detail": [{"loc": ["body", "display_name"], "msg": "Field required", "type": "missing"}]},
-    429: _error("too many wrong API keys from this address", "rate_limited"),
+    429: _error("too many wrong API keys or tokens from this address", "rate_limited"),
     503: _error("The registry (registry.db) can't be written: the disk is full.", "storage_unavailable"),
 }

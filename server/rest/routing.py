@@ -13,7 +13,7 @@ STATUSES: dict[int, str] = {
     412: "Somebody else changed it meanwhile (If-Match).",
     413: "The body is over the limit.",
     422: "Validation Error",
-    429: "Too many wrong API keys from this address; Retry-After says when to come back.",
+    429: "Too many wrong API keys or tokens from this address; Retry-After says when to come back.",
     503: "The registry or the secret store can't be reached; nothing was changed. Retry-After says when to come back.",
 }
 _ALWAYS = (401, 403, 422, 429, 503)
