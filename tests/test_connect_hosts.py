@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from server.host_files import HOST_FILES, HostFile, Target
 from server.host_merge import HostFileError, entry_in, merged, write_entry
+from tests.nodetools import node_env
 from tests.processes import SCRIPT, run
 from tests.test_connect_bridge import shop
 
@@ -166,6 +168,19 @@ async def test_what_is_written_for_a_host_that_speaks_http_lists_the_tools_with_
             Client(streamable_http_client(where, http_client=client)) as mcp,
         ):
             assert "shop_get_item" in [t.name for t in (await mcp.list_tools()).tools]
+
+
+@pytest.mark.node
+async def test_the_line_for_the_inspector_lists_the_tools_as_printed(tmp_path: Path) -> None:
+    node = await anyio.to_thread.run_sync(node_env)
+    async with shop(tmp_path) as (url, key):
+        settings = {"INTEGRATIONS_MCP_API_KEY": key, "INTEGRATIONS_MCP_URL": url}
+        printed = await anyio.to_thread.run_sync(lambda: run(tmp_path, "connect", "inspector", env=settings))
+        # What the shell puts in place of the variable; npx finds the package that is installed here.
+        npx, package, *words = shlex.split(printed.stdout.replace("$INTEGRATIONS_MCP_API_KEY", key))
+        assert (npx, package) == ("npx", "@modelcontextprotocol/inspector")
+        done = await anyio.to_thread.run_sync(lambda: node.run(node.inspector, *words))
+    assert "shop_get_item" in [t["name"] for t in json.loads(done.stdout)["tools"]], done.stderr
 
 
 def test_an_unknown_host_is_told_with_the_nearest_name(tmp_path: Path) -> None:

@@ -153,7 +153,8 @@ def _sentence(error: jsonschema_rs.ValidationError, root: Schema, aliases: Mappi
         case kinds.MinProperties(limit=limit):
             names = ", ".join(aliases.get(n, n) for n in list(root.get("properties", {}))[:_MOST_LISTED])
             more = f" of {names}" if names and not error.instance_path else ""
-            return f"has {_length(value)} fields; at least {limit}{more} are needed."
+            given = f" ({_names(value, aliases)})" if value and not names else ""
+            return f"has {_length(value)} {_plural('field', _length(value))}{given}; at least {limit}{more} are needed."
         case kinds.MaxProperties(limit=limit):
             return f"has {_length(value)} fields ({_names(value, aliases)}); at most {limit} are allowed."
         case kinds.PropertyNames(error=inner):
@@ -162,10 +163,10 @@ def _sentence(error: jsonschema_rs.ValidationError, root: Schema, aliases: Mappi
             return f"holds items that are not allowed, the first at [{indices[0] if indices else 0}]."
         case kinds.OneOfMultipleValid():
             return f"fits several forms that exclude each other: leave out some of {_names(value, aliases)}."
-        case kinds.Not():
-            return f"is not allowed like this: {_names(value, aliases)}."
-        case kinds.FalseSchema():
+        case kinds.FalseSchema() if error.instance_path:
             return "is not allowed here."
+        case kinds.Not() | kinds.FalseSchema():
+            return f"is not allowed like this: {_names(value, aliases)}."
         case kinds.BacktrackLimitExceeded() | kinds.RegexEngineFailure():
             return f"{shown(value)} could not be matched within the limits; give a shorter value."
         case _:
