@@ -161,3 +161,17 @@ def test_a_result_reads_as_its_texts_and_the_names_of_the_rest() -> None:
     link = {"type": "resource_link", "uri": "file:///x", "name": "x"}
     image = {"type": "image", "data": "", "mimeType": "image/png"}
     assert text_of({"content": [TEXT, link, image]}) == "hi\n[resource file:///x]\n[image image/png]"
+
+
+def test_a_tool_that_mirrors_into_headers_what_no_header_can_hold_is_left_out_and_an_unused_anchor_is_no_fault() -> (
+    None
+):
+    mirrored = {"type": "object", "properties": {"a": {"type": "object", "x-mcp-header": "A"}}}
+    assert "x-mcp-header" in (fault_of({"name": "t", "inputSchema": mirrored}) or "")
+    anchored = {
+        "type": "object",
+        "properties": {"a": {"$ref": "#/$defs/b"}},
+        "$defs": {"b": {"$anchor": "b", "type": "string"}},
+    }
+    assert fault_of({"name": "t", "inputSchema": anchored}) is None
+    assert fault_of({"name": "t", "inputSchema": {**anchored, "properties": {"a": {"$ref": "#b"}}}}) is not None

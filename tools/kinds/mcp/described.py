@@ -1,10 +1,12 @@
 """What an upstream says of its tools: which can be shown to every host, what they look like, and whether they have changed. Pure."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import orjson
+from mcp.shared.inbound import find_invalid_x_mcp_header
 
 from tools.json_schema import IMPORTED, is_array, is_object
 from tools.models import MAX_SCHEMA_BYTES, EndpointConfig, Integration, UpstreamTools
@@ -76,6 +78,9 @@ def fault_of(tool: Described) -> str | None:
     schema = tool.get("inputSchema")
     if not is_object(schema) or len(orjson.dumps(schema)) > MAX_SCHEMA_BYTES:
         return f"its inputSchema is no JSON object of at most {MAX_SCHEMA_BYTES // 1024} KB"
+    if (invalid := find_invalid_x_mcp_header(schema)) is not None:
+        # 2026-07-28: a client must not use such a tool, since what it mirrors into headers can't be told.
+        return f"its inputSchema has an x-mcp-header that can't be used: {invalid}"
     return schema_fault(input_schema_of(tool))
 
 
@@ -99,7 +104,10 @@ def schema_fault(schema: Mapping[str, Any]) -> str | None:
 def input_schema_of(tool: Described, endpoint: EndpointConfig | None = None) -> dict[str, Any]:
     """The schema that arguments must fit. The endpoint's own, where it has one, decides which arguments there are; a property
     that it leaves open is as the upstream describes it."""
-    theirs = _without_own_keywords(tool.get("inputSchema") or {})
+    given: Mapping[str, Any] = tool.get("inputSchema") or {}
+    # An anchor that nothing refers to says nothing; our schemas have none.
+    dropped = _OWN_KEYWORDS if _TO_ANCHOR.search(orjson.dumps(given)) else _OWN_KEYWORDS | {"$anchor"}
+    theirs = _without(given, dropped)
     ours = {k: v for k, v in endpoint.input_schema.items() if k != IMPORTED} if endpoint is not None else {}
     if not ours:
         return theirs
@@ -116,15 +124,16 @@ def input_schema_of(tool: Described, endpoint: EndpointConfig | None = None) -> 
 
 
 _OWN_KEYWORDS = frozenset({"x-in", "x-name", "x-body", "x-fixed"})
+_TO_ANCHOR = re.compile(rb'"\$ref":"(?!#/|#")')
 
 
-def _without_own_keywords(schema: Any) -> Any:
+def _without(schema: Any, keywords: frozenset[str]) -> Any:
     """Our keywords are the operator's to use: an upstream can't hide or rename arguments with them."""
     if is_array(schema):
-        return [_without_own_keywords(s) for s in schema]
+        return [_without(s, keywords) for s in schema]
     if not is_object(schema):
         return schema
-    return {k: _without_own_keywords(v) for k, v in schema.items() if k not in _OWN_KEYWORDS}
+    return {k: _without(v, keywords) for k, v in schema.items() if k not in keywords}
 
 
 def output_schema_of(tool: Described) -> dict[str, Any] | None:
