@@ -212,7 +212,8 @@ def _assemble(
     def make_tools(integration: Integration) -> tuple[Tool, ...]:
         if integration.protocol == "mcp":
             parts, limit = parts_of(integration), settings.tool_name_max
-            return mcp_tools_of(integration, parts, limit, settings.mcp_changed_tools)
+            withhold = settings.suspicious_tools == "block"
+            return mcp_tools_of(integration, parts, limit, settings.mcp_changed_tools, withhold_suspicious=withhold)
         if integration.protocol == "fhir":
             return fhir_tools_of(integration, parts_of(integration), settings.tool_name_max)
         return tools_of(integration, parts_of(integration), settings.tool_name_max)
@@ -283,7 +284,8 @@ def _assemble(
     auth_admin = AuthAdmin(
         admin, registry, writer, parts_of, prefix=settings.secret_prefix, public_url=settings.public_url
     )
-    importer = Importer(admin, settings.tool_name_max, connecting)
+    withhold = settings.suspicious_tools == "block"
+    importer = Importer(admin, settings.tool_name_max, connecting, withhold_suspicious=withhold)
     toolbox = Toolbox(
         catalogs,
         gateway,

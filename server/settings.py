@@ -160,6 +160,10 @@ class Settings(LimitSettings):
         default="report",
         description="What happens to a tool that an MCP upstream describes otherwise than when it was first seen: health reports it, or it is also withdrawn until somebody saves the integration again.",
     )
+    suspicious_tools: Literal["report", "block"] = Field(
+        default="report",
+        description="What happens to a tool of an MCP upstream, or an operation of an import, whose text holds hidden characters, look-alikes or instructions to the model: health, lint and the import report it, or it is also withheld.",
+    )
     test_requires: Literal["execute", "view"] = Field(
         default="execute", description="What testing a method other than GET needs besides Integration.view."
     )

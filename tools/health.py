@@ -32,6 +32,7 @@ from tools.kinds.mcp.sessions import McpSessions
 from tools.kinds.rest import split_headers
 from tools.models import AuthConfig, Integration
 from tools.signing import CallSigner
+from tools.suspicious_text import suspicions_of_tool
 from tools.upstream import Answer, Limits, Request, Upstream
 
 PROBE_S = 5.0
@@ -241,6 +242,8 @@ def _remarks(integration: Integration) -> list[str]:
             f"{len(kept.changed)} described otherwise than when first seen ({', '.join(kept.changed)[:300]}): "
             "look at them and save the integration to accept them"
         )
+    if suspicious := [f"{t['name']}: {found[0]}" for t in kept.tools if (found := suspicions_of_tool(t))]:
+        remarks.append(f"{len(suspicious)} with suspicious text: {'; '.join(suspicious)[:600]}")
     if kept.left_out:
         remarks.append(f"{len(kept.left_out)} left out: {'; '.join(kept.left_out)[:600]}")
     names = {t["name"] for t in kept.tools}

@@ -10,6 +10,7 @@ from tools.descriptions import MAX_DESCRIPTION_BYTES, WARN_DESCRIPTION_CHARS, es
 from tools.host_rules import check_published
 from tools.hosts import HOSTS, hosts_over
 from tools.published import SchemaWarning
+from tools.suspicious_text import suspicions_of_tool
 
 TOKENS_PER_TOOL = 400
 TOKENS_PER_LIST = 15_000
@@ -96,6 +97,11 @@ def _arguments_are_described(tool: LintedTool) -> Iterator[LintRow]:
             yield LintRow("argument_description", "warning", f"{tool.name}.{name}", "an argument without description")
 
 
+def _text_is_for_people(tool: LintedTool) -> Iterator[LintRow]:
+    for found in suspicions_of_tool({"description": tool.description, "inputSchema": tool.schema}):
+        yield LintRow("suspicious_text", "warning", tool.name, found)
+
+
 def _schema_is_safe(tool: LintedTool) -> Iterator[LintRow]:
     for found in check_published(tool.schema):
         place = ".".join([tool.name, *map(str, found.loc)])
@@ -180,6 +186,7 @@ _TOOL_RULES = (
     _name_fits_every_host,
     _description_helps,
     _arguments_are_described,
+    _text_is_for_people,
     _schema_is_safe,
     _tokens_within_budget,
     _result_is_bounded,

@@ -1,6 +1,6 @@
 """All attempts, by the modules that list them."""
 
-from tests.security import doors, injection, network
+from tests.security import doors, injection, network, tenants, upstreams
 from tests.security.frame import ATTEMPTS
 
-__all__ = ["ATTEMPTS", "doors", "injection", "network"]
+__all__ = ["ATTEMPTS", "doors", "injection", "network", "tenants", "upstreams"]

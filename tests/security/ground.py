@@ -60,6 +60,11 @@ HOSTS = (
     "*.example",
 )
 OWN_PORT = 8080
+STRICTEST: Mapping[str, Any] = {
+    "public_url": "https://gw.example",
+    "suspicious_tools": "block",
+    "mcp_changed_tools": "block",
+}
 
 
 def as_libc(name: str) -> Sequence[str]:
@@ -221,7 +226,7 @@ async def ground(folder: Path, *, lenient: bool) -> AsyncGenerator[Ground, None]
         network = _Network(attacker, secure)
         patch.setattr("tools.dialing.start_connection", _connect)
         patch.setattr("server.app.HttpEngine", partial(HttpEngine, lookup=lookup, tls=trusting))
-        world = await stack.enter_async_context(gateway(folder, network=policy, public_url="https://gw.example"))
+        world = await stack.enter_async_context(gateway(folder, network=policy, **STRICTEST))
         _NETWORKS[world.app.gateway._upstream._engine._dialer] = network
         world.app.importer._read = _read  # without a process of its own, which is for bombs
         await world.app.registry.ensure_workspace("globex")

@@ -317,3 +317,136 @@ def _unfiltered(query: Any) -> Any:
 
     query._where_criteria = (true(),)
     return query
+
+
+# --------------------------------------------------------------------------- what belongs to one caller
+
+
+@guard("sealed results")
+def results(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("server.store.results._bound_to", lambda *of: b"anybody")
+
+
+@guard("sealed cursors")
+def cursors(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.kinds.fhir.cursors._bound", lambda *of: b"anybody")
+
+
+@guard("calls of one caller")
+def background_calls(patch: pytest.MonkeyPatch) -> None:
+    from server.store.background import SqlCallQueue
+    from server.store.tables import background_calls as table
+
+    async def get(self: Any, workspace: str, caller: str, id: str, now: Any) -> Any:
+        from sqlalchemy import select
+
+        async with self._database.read() as connection:
+            row = (await connection.execute(select(table).where(table.c.id == id))).first()
+        return self._opened(row)
+
+    patch.setattr(SqlCallQueue, "get", get)
+
+
+@guard("idempotency keys of one caller")
+def idempotency(patch: pytest.MonkeyPatch) -> None:
+    from tools.idempotency import KeyUse, _hashed  # pyright: ignore[reportPrivateUsage]
+
+    patch.setattr(KeyUse, "of", classmethod(lambda cls, ws, caller, i, e, key, arguments: cls(_hashed(key), "same")))
+
+
+@guard("what an approval is bound to")
+def approval_binding(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.approvals._bound", lambda caller, tool, values: tool.name)
+
+
+@guard("approval gate")
+def approval_gate(patch: pytest.MonkeyPatch) -> None:
+    from tools.tool import Tool
+
+    patch.setattr(Tool, "needs_approval", False)
+
+
+@guard("announcements of one workspace")
+def announcements(patch: pytest.MonkeyPatch) -> None:
+    from server.announcements import _WorkspaceBus  # pyright: ignore[reportPrivateUsage]
+
+    patch.setattr(_WorkspaceBus, "subscribe", lambda self, listener: self._bus.subscribe(listener))
+
+
+@guard("sessions of one key")
+def sessions(patch: pytest.MonkeyPatch) -> None:
+    from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+    from mcp.server.auth.provider import AccessToken
+
+    from server.http import HttpApp
+
+    one = AuthenticatedUser(AccessToken(token="-", client_id="everybody", scopes=[], subject="acme"))
+    patch.setattr(HttpApp, "_user_of", lambda self, caller: one)
+
+
+@guard("Host and Origin")
+def hosts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("server.hosts_allowed.AllowedHosts.refusal", _none)
+
+
+@guard("guesses are counted")
+def guesses(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("server.auth.GuessLimit.check", _none)
+
+
+# --------------------------------------------------------------------------- what an upstream says of its tools
+
+
+@guard("suspicious texts are withheld")
+def suspicious(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.kinds.mcp.mcp_tool.suspicions_of_tool", _empty)
+    patch.setattr("tools.importers.scanning.suspicions_of_tool", _empty)
+
+
+@guard("our keywords are the operator's")
+def keywords(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.kinds.mcp.described._without_own_keywords", lambda schema: schema)
+
+
+@guard("only the operator calls a tool read-only")
+def read_only(patch: pytest.MonkeyPatch) -> None:
+    from tools.kinds.mcp.mcp_tool import McpTool
+
+    patch.setattr(McpTool, "is_surely_read_only", property(lambda self: self.hints.read_only))
+
+
+@guard("changed tools are withdrawn")
+def changed(patch: pytest.MonkeyPatch) -> None:
+    from tools.kinds.mcp import mcp_tool
+
+    pairs = mcp_tool._pairs  # pyright: ignore[reportPrivateUsage]
+    patch.setattr(mcp_tool, "_pairs", lambda integration, listing, on_change: pairs(integration, listing, "report"))
+
+
+@guard("masking")
+def masking(patch: pytest.MonkeyPatch) -> None:
+    from tools.masking import Masker
+
+    for name in ("body", "text", "value"):
+        patch.setattr(Masker, name, lambda self, value: value)
+
+
+# --------------------------------------------------------------------------- sizes
+
+
+@guard("strict bodies")
+def bodies(patch: pytest.MonkeyPatch) -> None:
+    import json
+
+    async def anything(request: Any, limit: int) -> Any:
+        return json.loads((await request.body()).decode("utf-8", "replace"))
+
+    patch.setattr("server.rest.answering.read_json", anything)
+
+
+@guard("size of answers")
+def sizes(patch: pytest.MonkeyPatch) -> None:
+    from tools.connection import Exchange
+
+    limit = Exchange.limit
+    patch.setattr(Exchange, "limit", lambda self, max_bytes: limit(self, 10**12))

@@ -19,6 +19,7 @@ from tools.importers.frame import MAX_BYTES, Choice, Source, SourceFault
 from tools.importers.live import LiveSources, Read
 from tools.importers.plan import Plan, plan_import
 from tools.importers.requests import ImportAnswer, ImportedEndpoint, ImportRequest, NotImported
+from tools.importers.scanning import scanned
 from tools.importers.wording import integration_name
 from tools.kinds.mcp.connecting import Connecting
 from tools.models import (
@@ -67,8 +68,10 @@ class Importer:
         tool_name_max: int,
         connecting: Connecting,
         read: Read = in_a_process,
+        *,
+        withhold_suspicious: bool = False,
     ) -> None:
-        self._admin, self._limit, self._read = admin, tool_name_max, read
+        self._admin, self._limit, self._read, self._withhold = admin, tool_name_max, read, withhold_suspicious
         self.connecting, self._live = connecting, LiveSources(connecting, read)
 
     async def run(self, caller: Caller, request: ImportRequest, *, for_model: bool = False) -> ImportAnswer:
@@ -85,6 +88,7 @@ class Importer:
             if given[0] in _LIVE:
                 return await self._run_live(caller, request, for_model=for_model)
             source, auth = await self._source(caller, request)
+            source = scanned(source, withhold=self._withhold)
         except SourceFault as e:
             raise InvalidRequest([Issue(("body",), str(e), "source")]) from None
         if request.base_url:
@@ -118,6 +122,7 @@ class Importer:
             await self._admin.update(caller, stored.id, UpdateIntegrationRequest(), validate_only=True)
             _same_server(request, stored)
             source = await self._live.ask(stored, {}, with_detail=not for_model)
+            source = scanned(source, withhold=self._withhold)
             return await self._update(caller, request, source, stored)
         faults: list[SourceFault] = []
         for fields in _server_fields(request):
@@ -127,6 +132,7 @@ class Importer:
             given = {str(getattr(draft.auth, path)): value for path, value in inline_values(auth).items()}
             try:
                 source = await self._live.ask(draft, given, with_detail=not for_model)
+                source = scanned(source, withhold=self._withhold)
             except SourceFault as e:
                 faults.append(e)
                 continue

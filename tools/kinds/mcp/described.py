@@ -14,6 +14,7 @@ from tools.naming import nearest
 from tools.publish_rules import portable_pattern
 from tools.published import PublishRefused, publish
 from tools.schemas import check_schema
+from tools.suspicious_text import suspicions_of_tool
 
 MAX_DESCRIPTION = 64 * 1024
 MAX_NAME = 256
@@ -174,6 +175,8 @@ def missing_tool(integration: Integration, endpoint: EndpointConfig) -> str:
     if endpoint.path in names:
         if endpoint.path in listing.changed:
             return f"{path} looks different than when it was first seen, so it is withdrawn: look at it and save {integration.name} to accept it"
+        if found := suspicions_of_tool(next(t for t in listing.tools if t["name"] == endpoint.path)):
+            return f"{path} has suspicious text ({found[0]}): describe it and its arguments in {endpoint.name} in your own words"
         return f"the arguments of {endpoint.name} don't fit what {integration.name} says of {path} now: look at its input_schema"
     if close := nearest(path, names):
         patch = orjson.dumps({"integration": integration.name, "endpoint": endpoint.name, "patch": {"path": close}})

@@ -15,6 +15,7 @@ from tools.masking import is_secret_header
 from tools.models import EndpointConfig, Integration, UpstreamTools
 from tools.naming import RESERVED, tool_name
 from tools.published import Published, publish
+from tools.suspicious_text import suspicions_of_tool
 from tools.tool import Hints, Tool
 from tools.upstream import Retry
 
@@ -131,9 +132,17 @@ class McpTool(Tool):
 
 
 def mcp_tools_of(
-    integration: Integration, parts: CredentialParts, name_limit: int, on_change: OnChange
+    integration: Integration,
+    parts: CredentialParts,
+    name_limit: int,
+    on_change: OnChange,
+    *,
+    withhold_suspicious: bool = False,
 ) -> tuple[McpTool, ...]:
-    """What the integration shows: its endpoints where it has some, else every tool of the upstream, by name."""
+    """What the integration shows: its endpoints where it has some, else every tool of the upstream, by name.
+
+    A suspicious one can be shown all the same by an endpoint that describes it otherwise.
+    """
     listing = integration.upstream_tools
     if not integration.enabled or listing is None:
         return ()
@@ -143,6 +152,10 @@ def mcp_tools_of(
         name = tool_name(integration.name, endpoint.name, name_limit)
         tool = McpTool(integration, endpoint, name, parts, described, by_operator)
         if name.lower() in taken or (by_operator and schema_fault(tool.schema) is not None):
+            continue
+        if withhold_suspicious and suspicions_of_tool(
+            tool.entry if by_operator else {**tool.entry, "name": described["name"]}
+        ):
             continue
         taken.add(name.lower())
         found.append(tool)
