@@ -146,7 +146,7 @@ async def _asked(ground: Ground, operation: Operation, client: httpx2.AsyncClien
     after = await _state(ground)
     seen = [w for w in (CANARY, of.name, of.integration, of.key, of.approval) if w in answer.text and w not in path]
     told = seen if answer.status_code < 300 else []
-    if "signing-keys" in path and answer.status_code < 300:
+    if path.partition("?")[0].rpartition("/")[2] in ("signing-keys", "calls", "audit") and answer.status_code < 300:
         told = [answer.text]
     sent = [r.target for r in ground.received]
     if before != after:
