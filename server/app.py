@@ -113,12 +113,13 @@ class App:
     announcements: Announcements
     history: WrittenBehind
     background: SqlCallQueue
+    front: Background | None
     worker: Worker | None
     metrics: Metrics | None
     """Where the operator wants figures."""
 
     def mcp_server(self, local: Caller | None, *, announces: bool) -> Server[Any]:
-        return make_server(self.toolbox, self.announcements, local, VERSION, announces=announces)
+        return make_server(self.toolbox, self.announcements, self.front, local, VERSION, announces=announces)
 
     async def is_ready(self) -> str | None:
         """None when calls can be served, else what is missing."""
@@ -321,6 +322,7 @@ def _assemble(
         Announcements(),
         history,
         queue,
+        front,
         Worker(queue, gateway, catalogs, key_store, news, record) if background else None,
         metrics,
     )

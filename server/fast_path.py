@@ -17,6 +17,7 @@ from mcp_types import methods
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import Message, Receive, Scope, Send
 
+from server.tasks import TASKS
 from server.wire import LIST_TTL_MS, REQUEST_ID, call_result, came_with
 from tools.callers import Caller
 from tools.gateway import CallContext
@@ -77,7 +78,7 @@ class FastPath:
             return None
         if not await self._toolbox.is_endpoint_tool(caller, params["name"]):
             return _replay(messages, receive)
-        context = self._context(request_id, params, headers, scope)
+        context = self._context(era, request_id, params, headers, scope)
         if era == "modern":
             await self._modern_call(caller, request_id, params, context, receive, send)
         else:
@@ -85,7 +86,7 @@ class FastPath:
         return None
 
     def _context(
-        self, request_id: int | str, params: dict[str, Any], headers: dict[bytes, bytes], scope: Scope
+        self, era: Era, request_id: int | str, params: dict[str, Any], headers: dict[bytes, bytes], scope: Scope
     ) -> CallContext:
         meta: dict[str, Any] = params.get("_meta") or {}
         key = meta.get("idempotency_key")
@@ -95,7 +96,10 @@ class FastPath:
             version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
             came = came_with(meta, texts, version, request_id, "tcp")
         return CallContext(
-            idempotency_key=key if isinstance(key, str) else None, request_id=scope[REQUEST_ID], came=came
+            idempotency_key=key if isinstance(key, str) else None,
+            request_id=scope[REQUEST_ID],
+            came=came,
+            takes_tasks=era == "modern" and _takes_tasks(meta),
         )
 
     # ------------------------------------------------------------------ is this ours?
@@ -305,6 +309,10 @@ class _DisconnectWatch:
         self._timer.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
+
+
+def _takes_tasks(meta: dict[str, Any]) -> bool:
+    return TASKS in (meta[_CAPABILITIES_KEY].get("extensions") or ())
 
 
 def _object(value: Any) -> dict[str, Any] | None:

@@ -15,7 +15,9 @@ from mcp.shared.exceptions import MCPError
 
 from server.announcements import Announcements
 from server.confirming import Confirmation, ConfirmationNeeded
+from server.tasks import add_tasks, takes_tasks
 from server.wire import LIST_TTL_MS, REQUEST_ID, call_result, came_with
+from tools.background import Background
 from tools.callers import Caller
 from tools.errors import InvalidRequest
 from tools.gateway import CallContext
@@ -52,11 +54,18 @@ class _GatewayServer(Server[Any]):
 
 
 def make_server(
-    toolbox: Toolbox, announcements: Announcements, local: Caller | None, version: str, *, announces: bool
+    toolbox: Toolbox,
+    announcements: Announcements,
+    background: Background | None,
+    local: Caller | None,
+    version: str,
+    *,
+    announces: bool,
 ) -> Server[Any]:
     """`local` is the caller where no HTTP request says who it is (stdio); None refuses those.
 
-    `announces`: whether legacy connections live long enough to be told of changes.
+    `background` is None where nothing is run in the background. `announces`: whether legacy connections live long enough to
+    be told of changes.
     """
 
     def caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller:
@@ -92,6 +101,7 @@ def make_server(
             confirm=Confirmation(ctx, params),
             request_id=ctx.request.scope.get(REQUEST_ID, "") if ctx.request is not None else "",
             came=_came(ctx) if toolbox.is_traced else None,
+            takes_tasks=background is not None and takes_tasks(ctx),
         )
         try:
             return call_result(await toolbox.call(caller_of(ctx), params.name, params.arguments, context))
@@ -127,6 +137,8 @@ def make_server(
         on_subscriptions_listen=listen,
     )
     server.announces = announces
+    if background is not None:
+        add_tasks(server, background, caller_of)
     server.middleware.clear()  # OpenTelemetry's costs 15 % of a call even with no exporter
     server.middleware.append(instruct_and_track)
     return server

@@ -14,7 +14,7 @@ _SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 
 
 def call_result(outcome: Outcome) -> dict[str, Any]:
-    """`CallToolResult`: one text block (or one binary one), `_meta` that nobody needs to understand the text (agents.md 2)."""
+    """`CallToolResult` (or `CreateTaskResult`): one text block (or one binary one), `_meta` that nobody needs to understand the text (agents.md 2)."""
     trace = outcome.trace
     meta: dict[str, Any] = {
         f"{META}call": {
@@ -43,6 +43,8 @@ def call_result(outcome: Outcome) -> dict[str, Any]:
         }
     if trace.changes:
         meta[f"{META}coerced"] = list(trace.changes)
+    if outcome.task is not None:
+        return {"resultType": "task", **outcome.task, "_meta": meta}
     if outcome.passed_on is not None:
         return _passed_on(outcome.passed_on, meta)
     result: dict[str, Any] = {

@@ -8,7 +8,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
 
@@ -26,6 +26,11 @@ KEPT_FOR = timedelta(hours=24)
 """From the moment a call was accepted, and again from its end."""
 MOST_OPEN = 1000
 """Calls of one workspace that haven't ended; one more is refused."""
+
+TASK_WAIT_S = 1.0
+"""How long a client that takes tasks waits for a quick answer before it is given one."""
+_POLL_S = (1.0, 10.0)
+"""How soon such a client may ask again: often at first, then less."""
 
 State = Literal["accepted", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = ("accepted", "running", "done", "failed", "cancelled")
@@ -81,6 +86,10 @@ class CallQueue(Protocol):
         """None where there is none, it has expired, or it is another caller's: no difference can be seen."""
         ...
 
+    async def cancel(self, workspace: str, id: str, now: datetime) -> bool:
+        """Ends a call that waits or runs; whoever runs it hears of it. False: no such call, or it has ended."""
+        ...
+
 
 class News:
     """Who waits for the end of which call in this process, so that one look at the registry is enough for all of them."""
@@ -124,9 +133,19 @@ class Background:
         self._queue, self._news, self._wait_s, self._new_id, self._now = queue, news, wait_s, new_id, now
 
     async def call(
-        self, caller: Caller, tool: Tool, arguments: Mapping[str, Any], *, idempotency_key: str | None, hops: int
+        self,
+        caller: Caller,
+        tool: Tool,
+        arguments: Mapping[str, Any],
+        *,
+        idempotency_key: str | None,
+        hops: int,
+        as_task: bool = False,
     ) -> Outcome:
-        """Accepts the call and waits for its answer. Raises InvalidArguments, TooManyCalls, StorageUnavailable."""
+        """Accepts the call and waits for its answer. Raises InvalidArguments, TooManyCalls, StorageUnavailable.
+
+        `as_task`: waits for a moment only, then the outcome is a task, for a client that asks for it again by itself.
+        """
         prepared = tool.arguments.prepare(arguments)
         wanted = accepted(caller, tool, arguments, prepared.values, idempotency_key, hops, self._new_id(), self._now())
         kept = await self._queue.accept(wanted, MOST_OPEN)
@@ -142,26 +161,41 @@ class Background:
                 ],
                 tool.arguments.names,
             )
-        kept = await self._ended(kept)
+        kept = await self._ended(kept, min(self._wait_s, TASK_WAIT_S) if as_task else self._wait_s)
         if kept.is_open:
-            return _said(kept, kept.tool, accepted_text(kept, tool.endpoint.name))
+            said = _said(kept, kept.tool, accepted_text(kept, tool.endpoint.name))
+            return replace(said, task=task_of(kept, self._now())) if as_task else said
         return ended(kept, kept.tool)
 
     async def get(self, caller: Caller, id: str) -> BackgroundCall | None:
         """The call, when it has ended or after `wait_s`; None: no such call of this caller (any more)."""
         call = await self._queue.get(caller.workspace, caller.id, id, self._now())
-        return None if call is None else await self._ended(call)
+        return None if call is None else await self._ended(call, self._wait_s)
+
+    async def task(self, caller: Caller, id: str) -> tuple[BackgroundCall, dict[str, Any]] | None:
+        """The call as it is now, and its task; None: no such call of this caller (any more)."""
+        now = self._now()
+        call = await self._queue.get(caller.workspace, caller.id, id, now)
+        return None if call is None else (call, task_of(call, now))
+
+    async def cancel(self, caller: Caller, id: str) -> bool:
+        """Ends the call if it hasn't ended; False: no such call of this caller (any more)."""
+        now = self._now()
+        if await self._queue.get(caller.workspace, caller.id, id, now) is None:
+            return False
+        await self._queue.cancel(caller.workspace, id, now)
+        return True
 
     def running(self, call: BackgroundCall) -> Outcome:
         return _said(call, "get_result", running_text(call, self._now()))
 
-    async def _ended(self, call: BackgroundCall) -> BackgroundCall:
+    async def _ended(self, call: BackgroundCall, wait_s: float) -> BackgroundCall:
         """As it is at its end, or when the wait is over."""
-        if not call.is_open or self._wait_s <= 0:
+        if not call.is_open or wait_s <= 0:
             return call
         event = self._news.expect(call.id)
         try:
-            with anyio.move_on_after(self._wait_s):
+            with anyio.move_on_after(wait_s):
                 call = await self._now_of(call)
                 if call.is_open:
                     await event.wait()
@@ -241,11 +275,38 @@ def accepted_text(call: BackgroundCall, endpoint: str) -> str:
 
 
 def running_text(call: BackgroundCall, now: datetime) -> str:
+    return f"{_still_running(call, now)} Call get_result again, or do something else first."
+
+
+def _still_running(call: BackgroundCall, now: datetime) -> str:
     since = max(0, round((now - call.accepted_at).total_seconds()))
     what = [f"attempt {call.attempts}"] if call.state == "running" else ["waiting to begin"]
     if call.progress is not None:
         what.append(f"last progress {call.progress:.0%}".replace("%", " %"))
-    return f"Still running after {since} s ({', '.join(what)}). Call get_result again, or do something else first."
+    return f"Still running after {since} s ({', '.join(what)})."
+
+
+def task_of(call: BackgroundCall, now: datetime) -> dict[str, Any]:
+    """The call as a `Task` in the wire's spelling, without its result (extension io.modelcontextprotocol/tasks, 2026-07-28).
+
+    `failed` is for protocol errors only: a call that failed is a completed task whose result says so.
+    """
+    status = "working" if call.is_open else "cancelled" if call.state == "cancelled" else "completed"
+    task: dict[str, Any] = {
+        "taskId": call.id,
+        "status": status,
+        "createdAt": call.accepted_at.isoformat(),
+        "lastUpdatedAt": (call.ended_at or call.started_at or call.accepted_at).isoformat(),
+        "ttlMs": round((call.expires_at - call.accepted_at).total_seconds() * 1000),
+    }
+    if status == "working":
+        soonest, latest = _POLL_S
+        quarter = (now - call.accepted_at).total_seconds() / 4
+        task["pollIntervalMs"] = round(1000 * min(max(quarter, soonest), latest))
+        task["statusMessage"] = _still_running(call, now)
+    elif status == "cancelled":
+        task["statusMessage"] = cancelled_text(call)
+    return task
 
 
 def cancelled_text(call: BackgroundCall) -> str:

@@ -78,6 +78,8 @@ class CallContext:
     """Of the HTTP request that brought it: the same in the answer's header, in logs and in what is recorded."""
     came: CameWith | None = None
     """What a trace goes on from; only where there is a tracer."""
+    takes_tasks: bool = False
+    """Whether the client takes a task in place of the answer of a call that runs in the background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,8 @@ class Gateway:
         try:
             self.traffic.count(caller, tool.integration)
             key, hops = context.idempotency_key, context.hops
-            return await background.call(caller, tool, arguments, idempotency_key=key, hops=hops)
+            as_task = context.takes_tasks
+            return await background.call(caller, tool, arguments, idempotency_key=key, hops=hops, as_task=as_task)
         except CallError as e:
             error = e
         except StorageUnavailable as e:

@@ -58,6 +58,8 @@ class Outcome:
     structured: dict[str, Any] | None = None
     passed_on: dict[str, Any] | None = None
     """An MCP upstream's whole result, which goes on as it is; then there are no blocks."""
+    task: dict[str, Any] | None = None
+    """What is given in place of an answer that isn't there yet (`tools.background.task_of`), to a client that takes tasks."""
 
     @property
     def is_error(self) -> bool:

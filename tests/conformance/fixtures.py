@@ -4,6 +4,7 @@ The suite names tools like `test_simple_text`; here that is endpoint `simple_tex
 answers in the wire's spelling, so that we can check by content what the suite only ticks.
 """
 
+import asyncio
 import base64
 import struct
 import wave
@@ -19,6 +20,8 @@ from starlette.routing import Route
 
 TEXT = "This is a simple text response for testing."
 ERROR = "This tool intentionally returns an error for testing"
+FAILS_AFTER_S = 2.0
+"""Of the job that fails: longer than the gateway waits before it gives a task."""
 BUSY_ANSWERS = 2
 """How often the slow endpoint says 503 before it answers: one progress notification an attempt, and the suite wants three."""
 
@@ -129,6 +132,16 @@ def upstream(change_tools: Callable[[], Awaitable[None]]) -> Starlette:
         await change_tools()
         return PlainTextResponse("changed")
 
+    async def compute(request: Request) -> Response:
+        """Takes as long as it is told: what the suite gives is seconds of its own clock."""
+        asked = await request.json()
+        await asyncio.sleep(asked["seconds"])
+        return PlainTextResponse(f"computed {asked.get('label', '')}".rstrip())
+
+    async def job(request: Request) -> Response:
+        await asyncio.sleep(FAILS_AFTER_S)
+        return JSONResponse({"message": ERROR}, 422)
+
     return Starlette(
         routes=[
             fixed("/simple_text", TEXT.encode(), "text/plain"),
@@ -139,6 +152,8 @@ def upstream(change_tools: Callable[[], Awaitable[None]]) -> Starlette:
             Route("/tool_with_progress", slow),
             Route("/2020_12_tool", schema, methods=["POST"]),
             Route("/trigger_tool_change", trigger),
+            Route("/compute", compute, methods=["POST"]),
+            Route("/job", job, methods=["POST"]),
             Route("/mcp", mcp_upstream, methods=["POST"]),
         ]
     )
@@ -167,6 +182,26 @@ SCHEMA_2020_12: dict[str, Any] = {
     "else": {"required": ["email"]},
     "additionalProperties": False,
 }
+
+
+COMPUTE: dict[str, Any] = {
+    "type": "object",
+    "properties": {"seconds": {"type": "number"}, "label": {"type": "string"}},
+    "required": ["seconds"],
+}
+
+
+def queued(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """An endpoint that runs in the background: a task, for a client that takes one."""
+    return {
+        "name": name,
+        "description": f"Fixture {name}, which takes a while.",
+        "method": "POST",
+        "path": f"/{name}",
+        "timeout_seconds": 90,
+        "input_schema": schema,
+        "result_delivery": "queue",
+    }
 
 
 def integrations(base_url: str) -> list[dict[str, Any]]:
@@ -198,6 +233,8 @@ def integrations(base_url: str) -> list[dict[str, Any]]:
     }
     return [
         {"name": "test", "display_name": "Test", "base_url": base_url, "endpoints": [*get, progress]},
+        {"name": "slow", "display_name": "Slow", "base_url": base_url, "endpoints": [queued("compute", COMPUTE)]},
+        {"name": "failing", "display_name": "Failing", "base_url": base_url, "endpoints": [queued("job", {})]},
         {"name": "json", "display_name": "JSON", "base_url": base_url, "endpoints": [schema]},
         {
             "name": "test_multiple",

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from anyio import to_thread
+from anyio import create_task_group, to_thread
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -106,3 +106,33 @@ async def test_the_fixture_tools_answer_with_their_content(tmp_path: Path, mode:
     assert failed.is_error
     assert len(failed.content) == 1
     assert ERROR in failed.content[0].text
+
+
+@pytest.mark.node
+async def test_the_tasks_scenarios_find_only_what_is_expected(tmp_path: Path) -> None:
+    """Not run: tasks-mrtr-input and tasks-mrtr-composition (no task asks its client for input), tasks-status-notifications
+    (the suite skips it itself).
+    """
+    tools, expected = node_env(), str(HERE / "expected-failures-tasks.yaml")
+    scenarios = (
+        "lifecycle",
+        "capability-negotiation",
+        "wire-fields",
+        "request-headers",
+        "dispatch-and-envelope",
+        "request-state-removal",
+        "required-task-error",
+    )
+    failed: dict[str, str] = {}
+    async with fixture_gateway(tmp_path) as url, create_task_group() as group:
+
+        async def check(name: str) -> None:
+            command = ("server", "--url", url, "--scenario", f"tasks-{name}", "--expected-failures", expected)
+            output = ("--output-dir", str(tmp_path / name))
+            done = await to_thread.run_sync(partial(tools.run, tools.conformance, *command, *output, timeout=120))
+            if done.returncode != 0:
+                failed[name] = done.stdout[-3000:] + done.stderr[-1000:]
+
+        for name in scenarios:
+            group.start_soon(check, name)
+    assert failed == {}
