@@ -41,7 +41,8 @@ async def test_a_call_has_the_same_ids_everywhere(
                 assert id == mine.get("X-Request-Id", id)
                 (line,) = lines(caplog, ended)
                 assert line["request_id"] == id
-                (row, *_) = (await client.get("/v1/acme/calls")).json()["items"]
+                (row,) = (await client.get("/v1/acme/calls", params={"request_id": id})).json()["items"]
+                assert row["request_id"] == id
                 assert line["call_id"] == row["call_id"]
                 assert row["call_id"] in got.text or door == "rest"
                 assert len(line["attempts"]) == row["attempts"]

@@ -10,7 +10,6 @@ NEEDED = (
     "server/demo/integration.yaml",
     "server/demo/records.json",
     "server/demo/NOTICE",
-    "server/store/migrations/env.py",
     "server/store/migrations/versions/v0001_first.py",
     "server/py.typed",
     "tools/gateway.py",

@@ -35,8 +35,8 @@ class CallRecord:
     """One call. `status` is the last upstream status, `error_code` None for a success, `bytes` the answer's size, `ms` the whole
     call. `arguments` only where the operator opted in, masked. `seq` is the row's number, once it has one.
 
-    `request_id` is that of the HTTP request, `answers` what each attempt brought (status, milliseconds): for logs and figures,
-    not kept in the row."""
+    `request_id` is that of the HTTP request, empty where none brought it; `answers` is what each attempt brought (status,
+    milliseconds), for logs and figures and not kept."""
 
     at: datetime
     workspace: str
@@ -81,6 +81,7 @@ class CallQuery:
     tool: str | None = None
     integration: str | None = None
     failed: bool | None = None
+    request_id: str | None = None
     integrations: frozenset[str] | None = None
     tools: frozenset[str] | None = None
 

@@ -27,6 +27,7 @@ def calls_command(
     failed: Annotated[
         bool | None, typer.Option("--failed/--ok", help="Only those that ended so. Default: all.")
     ] = None,
+    request: Annotated[str | None, typer.Option(help="Only calls of the request with this x-request-id.")] = None,
     limit: Limit = 20,
     before: Before = None,
     workspace: Workspace = None,
@@ -43,7 +44,7 @@ def calls_command(
 
     async def run(admin: "Admin", caller: "Caller") -> Any:
         only = None if integration is None else (await admin.get(caller, integration)).id
-        return call_page(await admin.calls(caller, CallQuery(limit + 1, before, tool, only, failed)), limit)
+        return call_page(await admin.calls(caller, CallQuery(limit + 1, before, tool, only, failed, request)), limit)
 
     page = _with_admin(run, workspace, database, home)
     if as_json:

@@ -115,6 +115,7 @@ _SECRET = {
 _CALL = {
     "at": "2026-11-24T09:10:00Z",
     "call_id": "c_1f2e3d4c5b6a",
+    "request_id": "req_9a8b7c6d5e4f1",
     "caller": _KEY["key_id"],
     "caller_kind": "key",
     "tool": "clinic_get_patient",
@@ -154,6 +155,7 @@ PARAMETERS: dict[str, Any] = {
     "tool": "clinic_get_patient",
     "integration": _ID,
     "outcome": "failed",
+    "request_id": "req_9a8b7c6d5e4f1",
     "target": _ID,
 }
 BODIES: dict[str, Any] = {

@@ -17,6 +17,9 @@ from tools.history import AuditRecord, CallQuery, CallRecord
 Tool = Annotated[str | None, Query(max_length=128, description="Only calls of this tool.")]
 Integration = Annotated[str | None, Query(max_length=128, description="Only calls of the integration with this id.")]
 Ended = Annotated[Literal["ok", "failed"] | None, Query(description="Only calls that ended so.")]
+RequestId = Annotated[
+    str | None, Query(max_length=128, description="Only calls that came with the request whose x-request-id this was.")
+]
 Target = Annotated[str | None, Query(max_length=1000, description="Only changes of this id or secret path.")]
 
 
@@ -29,11 +32,14 @@ def add_history(router: FastAPI, admin: Admin, door: Door) -> None:
         tool: Tool = None,
         integration: Integration = None,
         outcome: Ended = None,
+        request_id: RequestId = None,
         limit: LongLimit = 20,
         continuation_token: Before = None,
     ) -> Response:
         failed = None if outcome is None else outcome == "failed"
-        rows = await admin.calls(caller, CallQuery(limit + 1, continuation_token, tool, integration, failed))
+        rows = await admin.calls(
+            caller, CallQuery(limit + 1, continuation_token, tool, integration, failed, request_id)
+        )
         return answer(call_page(rows, limit))
 
     async def audit(
@@ -90,6 +96,7 @@ def _call(row: CallRecord) -> CallResponse:
     return CallResponse(
         at=row.at,
         call_id=row.call_id,
+        request_id=row.request_id or None,
         caller=row.caller,
         caller_kind=row.caller_kind,
         tool=row.tool,

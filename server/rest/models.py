@@ -137,6 +137,9 @@ class CallResponse(Model):
 
     at: datetime
     call_id: str = Field(description="As in the answer's `_meta` and in the log.")
+    request_id: str | None = Field(
+        description="The x-request-id of the answer; null where no HTTP request waited for it (stdio, background calls)."
+    )
     caller: str = Field(description="The key's id.")
     caller_kind: str
     tool: str

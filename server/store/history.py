@@ -37,6 +37,8 @@ class SqlHistory:
             wanted.append(calls.c.tool == query.tool)
         if query.integration is not None:
             wanted.append(calls.c.integration == query.integration)
+        if query.request_id is not None:
+            wanted.append(calls.c.request_id == query.request_id)
         if query.failed is not None:
             wanted.append(calls.c.error_code.is_not(None) if query.failed else calls.c.error_code.is_(None))
         if query.integrations is not None:
@@ -84,6 +86,7 @@ def _call_values(r: CallRecord) -> dict[str, Any]:
         "attempts": r.attempts,
         "bytes": r.bytes,
         "arguments": None if arguments is None or len(arguments) > MAX_ARGUMENTS else arguments,
+        "request_id": r.request_id or None,
     }
 
 
@@ -109,6 +112,7 @@ def _text(given: str) -> str:
 def _call(row: Row[*tuple[Any, ...]]) -> CallRecord:
     fields = dict(cast("dict[str, Any]", row._mapping))  # pyright: ignore[reportPrivateUsage] - SQLAlchemy's public name for it
     fields["arguments"] = None if row.arguments is None else orjson.loads(row.arguments)
+    fields["request_id"] = row.request_id or ""
     return CallRecord(**fields)
 
 

@@ -221,6 +221,7 @@ calls = Table(
     Column("attempts", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("arguments", Text),  # JSON object; null unless the operator opted in
+    Column("request_id", KEY),  # null where no HTTP request brought it
 )
 Index("calls_newest", calls.c.workspace, calls.c.seq)
 Index("calls_oldest", calls.c.at)
