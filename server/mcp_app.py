@@ -19,7 +19,7 @@ from server.tasks import add_tasks, takes_tasks
 from server.wire import LIST_TTL_MS, REQUEST_ID, call_result, came_with
 from tools.background import Background
 from tools.callers import Caller
-from tools.errors import InvalidRequest
+from tools.errors import CallError, InvalidRequest
 from tools.gateway import CallContext
 from tools.kinds.rest import HOPS_HEADER
 from tools.toolbox import Toolbox
@@ -28,6 +28,9 @@ from tools.tracing import CameWith
 CALLER = "integrations_mcp.caller"
 """Key of the Caller in an HTTP request's ASGI scope; set by `server.http`."""
 _HANDSHAKE_ERAS_END = "2026"
+_RESOURCE_NOT_FOUND = -32002
+"""Before 2026-07-28 (2025-11-25, resources, "Error Handling"); then it is invalid params."""
+_WHOLE: dict[str, Any] = {"resultType": "complete", "ttlMs": LIST_TTL_MS, "cacheScope": "private"}
 
 # The one ContextVar: the SDK asks for a tool's schema by name alone, before any handler and without a context.
 _calling: ContextVar[Caller | None] = ContextVar("calling", default=None)
@@ -108,6 +111,30 @@ def make_server(
         except ConfirmationNeeded as e:
             return e.result
 
+    async def list_resources(
+        ctx: ServerRequestContext[Any, Any], params: types.PaginatedRequestParams | None
+    ) -> dict[str, Any]:
+        return {**_WHOLE, "resources": await toolbox.apps(caller_of(ctx))}
+
+    async def list_templates(
+        ctx: ServerRequestContext[Any, Any], params: types.PaginatedRequestParams | None
+    ) -> dict[str, Any]:
+        return {**_WHOLE, "resourceTemplates": []}
+
+    async def read_resource(
+        ctx: ServerRequestContext[Any, Any], params: types.ReadResourceRequestParams
+    ) -> dict[str, Any]:
+        hops = hops_of(ctx.request.headers if ctx.request is not None else {})
+        uri = str(params.uri)
+        try:
+            found = await toolbox.read_app(caller_of(ctx), uri, hops)
+        except CallError as e:
+            raise MCPError(types.INTERNAL_ERROR, e.message) from None
+        if found is None:
+            code = types.INVALID_PARAMS if ctx.protocol_version >= _HANDSHAKE_ERAS_END else _RESOURCE_NOT_FOUND
+            raise MCPError(code, "there is no such resource", {"uri": uri})
+        return {**_WHOLE, **found}
+
     async def listen(
         ctx: ServerRequestContext[Any, Any], params: types.SubscriptionsListenRequestParams
     ) -> types.SubscriptionsListenResult:
@@ -134,6 +161,9 @@ def make_server(
         get_tool_input_schema=schema_of,
         on_list_tools=list_tools,  # pyright: ignore[reportArgumentType]
         on_call_tool=call_tool,  # pyright: ignore[reportArgumentType]
+        on_list_resources=list_resources,  # pyright: ignore[reportArgumentType]
+        on_list_resource_templates=list_templates,  # pyright: ignore[reportArgumentType]
+        on_read_resource=read_resource,  # pyright: ignore[reportArgumentType]
         on_subscriptions_listen=listen,
     )
     server.announces = announces

@@ -44,6 +44,7 @@ from tools.idempotency import CallKeys
 from tools.kinds.fhir.calling import FhirCall, FhirCalls
 from tools.kinds.fhir.cursors import Cursors
 from tools.kinds.fhir.fhir_tool import FhirTool
+from tools.kinds.mcp.apps import app_tool, listed_apps, read_app
 from tools.kinds.mcp.calling import call_mcp, is_plain_text, text_of
 from tools.kinds.mcp.mcp_tool import McpTool
 from tools.kinds.mcp.sessions import McpSessions
@@ -265,6 +266,22 @@ class Gateway:
             error.said = masker.text(error.said)
         text = masker.text(render(error, situation(caller, catalog, tool, arguments, trace, started)))
         return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace, error)
+
+    async def apps(self, caller: Caller) -> list[dict[str, Any]]:
+        """The pages of MCP Apps that tools of this caller name, as entries of resources/list."""
+        return listed_apps((await self._catalogs.get(caller.workspace)).view(caller).tools)
+
+    async def read_app(self, caller: Caller, uri: str, hops: int) -> dict[str, Any] | None:
+        """The page; None where no tool that the caller sees names it. Raises CallErrors. It is no call, so it isn't recorded as one."""
+        tool = app_tool((await self._catalogs.get(caller.workspace)).view(caller).tools, uri)
+        if tool is None:
+            return None
+        if hops >= MAX_HOPS:
+            raise Misconfigured("this came through too many gateways already: they call each other in a ring")
+        i = tool.integration
+        signer = CallSigner(tool.credential, tool.credential_paths, tool.secret_headers, i.bindings, self._reader)
+        async with self._passage(caller, tool, CallContext()):
+            return await read_app(self._mcp, tool, signer, hops=hops + 1)
 
     # ------------------------------------------------------------------ steps
 

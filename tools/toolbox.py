@@ -112,6 +112,14 @@ class Toolbox:
                 pages[key] = page
         return page
 
+    async def apps(self, caller: Caller) -> list[dict[str, Any]]:
+        """Entries of resources/list: pages of MCP Apps, of which the caller's tools name each."""
+        return await self._gateway.apps(caller)
+
+    async def read_app(self, caller: Caller, uri: str, hops: int) -> dict[str, Any] | None:
+        """The result of resources/read; None for a page that is none of the caller's. Raises CallErrors."""
+        return await self._gateway.read_app(caller, uri, hops)
+
     async def is_endpoint_tool(self, caller: Caller, name: str) -> bool:
         """Whether `name` is an endpoint of the catalog, so that a call of it needs nothing but the gateway."""
         catalog = self._catalogs.peek(caller.workspace) or await self._catalogs.get(caller.workspace)

@@ -43,7 +43,7 @@ LEFT_OUT = {
     "auth/enterprise-managed-authorization": _NO_PERSON,
     "auth/dpop": "no auth type of the contract has proof of possession",
     "auth/dpop-nonce": "no auth type of the contract has proof of possession",
-    "sep-2640-": "skills are resources, which are not passed on",
+    "sep-2640-": "skills are resources, of which only pages of MCP Apps are passed on",
     "auth/": _NO_PERSON,
 }
 

@@ -1,6 +1,7 @@
-"""A server of a few lines without an SDK. The first argument says what is wrong with it: plain, dies-of-the-probe, bad-tools, no-list."""
+"""A server of a few lines without an SDK. The first argument says what is wrong with it: plain, dies-of-the-probe, bad-tools, no-list, page."""
 
 import json
+import os
 import sys
 
 mode = sys.argv[1]
@@ -17,6 +18,8 @@ BAD = [
     {"name": "titled", "title": 7, "inputSchema": {"type": "object"}},
     ECHO,
 ]
+PAGE = "ui://charts/bar.html"
+PAGED = {**ECHO, "_meta": {"ui": {"resourceUri": PAGE, "visibility": ["model", "app"]}, "ui/resourceUri": PAGE}}
 
 
 def answer(request: dict) -> dict | None:
@@ -28,7 +31,11 @@ def answer(request: dict) -> dict | None:
                 "serverInfo": {"name": "small", "version": "1"},
             }
         case "tools/list" if mode != "no-list":
-            return {"tools": BAD if mode == "bad-tools" else [ECHO]}
+            return {"tools": [PAGED] if mode == "page" else BAD if mode == "bad-tools" else [ECHO]}
+        case "resources/read" if request["params"]["uri"] == PAGE:
+            said = f"<html>{sys.argv[2]} {os.environ.get('TOKEN', '')}</html>"
+            csp = {"ui": {"csp": {"connectDomains": []}}}
+            return {"contents": [{"uri": PAGE, "mimeType": "text/html;profile=mcp-app", "text": said, "_meta": csp}]}
         case "tools/call":
             return {"content": [{"type": "text", "text": request["params"]["arguments"].get("text", "")}]}
         case "server/discover" if mode == "dies-of-the-probe":

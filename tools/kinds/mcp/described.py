@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
@@ -18,6 +19,8 @@ from tools.suspicious_text import suspicions_of_tool
 
 MAX_DESCRIPTION = 64 * 1024
 MAX_NAME = 256
+MAX_URI = 2048
+_OLD_APP = "ui/resourceUri"
 Described = Mapping[str, Any]
 
 
@@ -159,6 +162,41 @@ def _is_harmless(schema: Any) -> bool:
     if is_object(properties) and any(isinstance(p, bool) for p in properties.values()):
         return False
     return all(_is_harmless(v) for k, v in schema.items() if k not in ("const", "enum", "default", "examples"))
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A page of an upstream: its own URI there, and the one that hosts see."""
+
+    uri: str
+    published: str
+
+
+def app_of(tool: Described, integration: str) -> App | None:
+    """The page that shows the tool's results (MCP Apps: `_meta.ui.resourceUri`, or as it was written before)."""
+    meta = tool.get("_meta")
+    if not is_object(meta):
+        return None
+    ui = meta.get("ui")
+    uri = ui.get("resourceUri") if is_object(ui) else None
+    uri = uri if uri is not None else meta.get(_OLD_APP)
+    if not isinstance(uri, str) or not uri.startswith("ui://") or len(uri) > MAX_URI or not uri.isprintable():
+        return None
+    return App(uri, f"ui://{integration}/{uri.removeprefix('ui://')}")
+
+
+def meta_of(tool: Described, app: App | None) -> dict[str, Any]:
+    """The tool's `_meta` for hosts, with the page's published URI; without `app` it has no page."""
+    given = tool.get("_meta")
+    meta: dict[str, Any] = dict(given) if is_object(given) else {}
+    ui = meta.get("ui")
+    if is_object(ui) and "resourceUri" in ui:
+        meta["ui"] = (
+            {**ui, "resourceUri": app.published} if app else {k: v for k, v in ui.items() if k != "resourceUri"}
+        )
+    if _OLD_APP in meta:
+        meta[_OLD_APP] = app.published if app else None
+    return {k: v for k, v in meta.items() if k != _OLD_APP or v is not None}
 
 
 def annotations_of(tool: Described) -> dict[str, Any]:

@@ -9,7 +9,15 @@ from tools.arguments import Arguments, compile_arguments
 from tools.credentials.authorization import masks_of
 from tools.credentials.parts import CredentialParts
 from tools.descriptions import description_of
-from tools.kinds.mcp.described import annotations_of, input_schema_of, output_schema_of, schema_fault
+from tools.kinds.mcp.described import (
+    App,
+    annotations_of,
+    app_of,
+    input_schema_of,
+    meta_of,
+    output_schema_of,
+    schema_fault,
+)
 from tools.kinds.rest import SECRET_REFERENCE, split_headers
 from tools.masking import is_secret_header
 from tools.models import EndpointConfig, Integration, UpstreamTools
@@ -72,6 +80,11 @@ class McpTool(Tool):
         return self.by_operator and (self.shaper.shapes or self.endpoint.max_result_length > 0)
 
     @cached_property
+    def app(self) -> App | None:
+        """The page for its results; none where the result is shaped, since the page reads the upstream's."""
+        return None if self.is_shaped else app_of(self.described, self.integration.name)
+
+    @cached_property
     def hints(self) -> Hints:
         """The upstream's own, with what the spec takes where it says nothing; the operator's win."""
         theirs, own = annotations_of(self.described), self.endpoint.annotations
@@ -116,7 +129,7 @@ class McpTool(Tool):
             "description": self.described.get("description", ""),
             "inputSchema": self.published.schema,
             "annotations": {**annotations_of(self.described), **self.hints.entry(self.title)},
-            "_meta": {**(self.described.get("_meta") or {}), **ours["_meta"]},
+            "_meta": {**meta_of(self.described, self.app), **ours["_meta"]},
         }
         if self.by_operator:
             entry["description"] = description_of(

@@ -27,6 +27,8 @@ PROBE_S = 4.0
 MAX_TOOLS = 1000
 _MAX_PAGES = 100
 _META = "io.modelcontextprotocol/"
+_CAPABILITIES: Message = {"extensions": {f"{_META}ui": {"mimeTypes": ["text/html;profile=mcp-app"]}}}
+"""Pages of MCP Apps are passed on; of what an upstream may ask of its client, nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,15 @@ class Session:
             headers = (*headers, *modern_headers("tools/call", name), *_param_headers(schema, arguments))
         return await self.link.request(Ask("tools/call", params, progress, signer, headers))
 
+    async def read(self, uri: str, *, hops: int, signer: CallSigner | None) -> Message:
+        """The result of resources/read as it came. Raises as `Link.request` does."""
+        params: Message = {"uri": uri}
+        headers: tuple[tuple[str, str], ...] = ((HOPS_HEADER, str(hops)),)
+        if self.is_modern:
+            params["_meta"] = self._meta()
+            headers = (*headers, *modern_headers("resources/read", uri))
+        return await self.link.request(Ask("resources/read", params, None, signer, headers))
+
     def watch(self) -> None:
         """Follows the upstream's notices for as long as the link lives (stdio and SSE before 2026-07-28 need nothing)."""
         tools = cast("Any", self._capabilities.get("tools"))
@@ -123,10 +134,10 @@ class Session:
 
 
 def modern_meta(client: ClientInfo) -> Message:
-    """What each request of 2026-07-28 says of the client; no capabilities: we pass on nothing that an upstream may ask."""
+    """What each request of 2026-07-28 says of the client."""
     return {
         f"{_META}protocolVersion": MODERN,
-        f"{_META}clientCapabilities": {},
+        f"{_META}clientCapabilities": _CAPABILITIES,
         f"{_META}clientInfo": {"name": client.name, "version": client.version},
     }
 
@@ -187,7 +198,7 @@ async def _discovered(link: Link, client: ClientInfo, within: float | None) -> S
 async def _shaken(link: Link, client: ClientInfo) -> Session:
     params = {
         "protocolVersion": HANDSHAKE,
-        "capabilities": {},
+        "capabilities": _CAPABILITIES,
         "clientInfo": {"name": client.name, "version": client.version},
     }
     found = await link.request(Ask("initialize", params))
