@@ -1,17 +1,19 @@
 """What is wrong on this machine when a host doesn't see the tools: one finding a thing looked at, each with what to do."""
 
+import os
 import stat
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import anyio
 import httpx2
 
+from server import surroundings
 from server.app import App, open_app
 from server.config_file import ConfigError
+from server.finding import Finding
 from server.host_files import HOST_FILES
 from server.host_merge import HostFileError, entry_in
 from server.keyring import KEY_FILE
@@ -25,27 +27,21 @@ from tools.linted import linted
 _START_S = 15.0
 _BUILT = datetime(2026, 1, 1, tzinfo=UTC)
 """No clock is right before this code was written."""
-Verdict = Literal["ok", "note", "wrong"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`do` is empty where there is nothing to do."""
-
-    what: str
-    verdict: Verdict
-    said: str
-    do: str = ""
 
 
 async def check_up(settings: Settings, user_home: Path, folder: Path) -> AsyncIterator[Finding]:
     """Everything, in the order in which things depend on each other. `user_home` and `folder` are where hosts' files are."""
     yield Finding("settings", "ok", f"workspace {settings.workspace}, home {settings.home}")
-    for finding in _files(settings):
+    for finding in (
+        *_files(settings),
+        *surroundings.disk(settings.registry_url, settings.home),
+        *surroundings.way_out(os.environ),
+    ):
         yield finding
     try:
         async with open_app(settings) as app:
             found = [Finding("registry", "ok", "reachable, its schema is this version's")]
+            found += [finding async for finding in surroundings.database_clock(settings.registry_url)]
             found += [finding async for finding in _workspace(app)]
     except ConfigError as e:
         found = [Finding("config file", "wrong", str(e), "correct it; integrations-mcp check FILE tells the same")]
@@ -89,6 +85,9 @@ async def _workspace(app: App) -> AsyncIterator[Finding]:
     if not integrations:
         do = "integrations-mcp apply -f FILE; or integrations-mcp demo to see it work"
         yield Finding("integrations", "note", f"workspace {workspace} has none: agents see only management", do)
+    yield await surroundings.secret_store(app, integrations)
+    async for finding in surroundings.names(integrations):
+        yield finding
     async for finding in _tools(app):
         yield finding
 

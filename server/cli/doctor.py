@@ -9,7 +9,7 @@ import typer
 from server.cli.options import AsJson, Database, Home, Workspace, in_loop, print_json, settings_of
 
 if TYPE_CHECKING:
-    from server.checkup import Finding
+    from server.finding import Finding
 
 _MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 
@@ -17,7 +17,7 @@ _MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 def doctor_command(
     workspace: Workspace = None, database: Database = None, home: Home = None, as_json: AsJson = False
 ) -> None:
-    """Look at settings, files, registry, clock, keys, tools, integrations and the hosts on this machine; say what to do.
+    """Look at settings, files, disk, registry, clock, keys, secrets, DNS, tools, integrations and this machine's hosts; say what to do.
 
     Exit code 1 when something is wrong.
     """
