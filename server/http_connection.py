@@ -36,6 +36,8 @@ class ConnectionLimits:
     headers: int = 100
     head: int = 64 * 1024
     url: int = 16 * 1024
+    last_request: float = 1.0
+    """Seconds that a connection on which nothing was asked yet may still ask when the server ends: its request is on the way."""
 
 
 class LimitedConfig(uvicorn.Config):
@@ -69,6 +71,7 @@ class HttpConnection(HttpToolsProtocol):
         self._refusal = (400, "this isn't an HTTP/1.1 request")
         self._sending: asyncio.TimerHandle | None = None
         self._taking: asyncio.TimerHandle | None = None
+        self._last: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn has it
         super().connection_made(transport)
@@ -79,6 +82,8 @@ class HttpConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._sent_whole()
         self.resume_writing()
+        if self._last is not None:
+            self._last.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -120,6 +125,8 @@ class HttpConnection(HttpToolsProtocol):
             raise ValueError
         self._in_head = False
         super().on_headers_complete()
+        if self._last is not None:
+            self.cycle.keep_alive = False
         self.headers = _DROPPED
 
     def on_message_complete(self) -> None:
@@ -164,6 +171,22 @@ class HttpConnection(HttpToolsProtocol):
         if self._sending is not None:
             self._sending.cancel()
             self._sending = None
+
+    # ------------------------------------------------------------------ the server's end
+
+    def shutdown(self) -> None:
+        """uvicorn closes what isn't being answered. A balancer has just sent its request there, and could not send it again."""
+        cycle: Any = self.cycle  # None before the first request
+        between = cycle is not None and cycle.response_complete and self._idle
+        if between or (cycle is not None and not cycle.response_complete) or self.transport.is_closing():
+            super().shutdown()
+        else:
+            self._last = self.loop.call_later(self._limits.last_request, self._asked_nothing)
+
+    def _asked_nothing(self) -> None:
+        cycle: Any = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.transport.close()
 
     # ------------------------------------------------------------------ refusing
 

@@ -7,8 +7,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable
-from contextlib import ExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -144,6 +144,33 @@ async def _kept_up(slot: Slot | None) -> AsyncGenerator[None, None]:
         slot.close()
 
 
+class Server(uvicorn.Server):
+    """uvicorn's, but that it takes what waits in the listeners' queues before it closes them: the system would reset it."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        waiting = [connection for sock in sockets or [] for connection in _waiting(sock)]
+        for server in self.servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            await loop.connect_accepted_socket(self._protocol, connection)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind: Any = self.config.http_protocol_class
+        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+
+def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
+    """Connections that the system has made and nobody has taken yet."""
+    listener.setblocking(False)
+    with suppress(OSError):  # none is left
+        while True:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            yield connection
+
+
 def config_of(app: ASGIApp | str, settings: Settings, **more: Any) -> uvicorn.Config:
     return LimitedConfig(
         app,
@@ -167,7 +194,7 @@ def serve(settings: Settings, sock: socket.socket) -> int:
         return _serve_with_workers(settings, sock, listeners)
     _end_without_a_signal()
     serving = Serving(settings, listeners, sessions=True)
-    server = uvicorn.Server(config_of(serving, settings))
+    server = Server(config_of(serving, settings))
     try:
         server.run(sockets=[sock])
     except SystemExit:  # uvicorn's own code, where the lifespan failed
@@ -214,7 +241,7 @@ def worker_app() -> Serving:
 async def run_beside(config: uvicorn.Config, sock: socket.socket, ready: Callable[[], None]) -> None:
     """Serves in a loop that is running already, until asked to end; calls `ready` when requests are answered."""
     _end_without_a_signal()
-    server = uvicorn.Server(config)
+    server = Server(config)
 
     async def watch() -> None:
         while not server.started and not server.should_exit:  # noqa: ASYNC110 - uvicorn has no event for it

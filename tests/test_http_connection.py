@@ -1,6 +1,8 @@
 """What one connection may cost: heads, bodies, slow clients, how many there are; on raw sockets, since clients behave."""
 
+import asyncio
 import json
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +17,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from server.http_connection import ConnectionLimits, LimitedConfig
+from server.listening import bind
+from server.serving import Server
 from tests.doors import call
 from tests.world import World, gateway, http, listening, served
 
@@ -241,3 +246,54 @@ async def test_no_page_of_another_origin_may_read_an_answer(plain: tuple[World, 
         for method in ("OPTIONS", "GET"):
             answer = await client.request(method, path, headers=asked)
             assert [name for name in answer.headers if name.startswith("access-control")] == []
+
+
+# ---------------------------------------------------------------------- the server's end
+
+
+async def hello(request: Request) -> JSONResponse:
+    return JSONResponse({"hello": (await request.body()).decode()})
+
+
+async def test_what_was_connected_before_the_server_ended_is_still_answered() -> None:
+    """Also a connection that nobody had taken from the queue, and one in the middle of its head."""
+    app = Starlette(routes=[Route("/", hello, methods=["GET", "POST"])])
+    config = LimitedConfig(app, ConnectionLimits(last_request=50), lifespan="off", log_config=None, access_log=False)
+    sock = bind("127.0.0.1", 0)
+    sock.listen(16)
+    server = Server(config)
+    serving = asyncio.ensure_future(server.serve(sockets=[sock]))
+    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    async with connection(url) as used, connection(url) as fresh, connection(url) as half:
+        await used.send(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert b"200 OK" in await used.receive()
+        await half.send(b"POST / HTTP/1.1\r\n" + HOST)
+        queued = socket.create_connection(
+            sock.getsockname()
+        )  # blocking, so that the server can't take it before it ends
+        server.should_exit = True
+        try:
+            assert await rest(used) == b""  # between two requests: closed at once
+            await half.send(b"Content-Length: 3\r\n\r\nabc")
+            await fresh.send(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+            queued.sendall(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+            for answer in (await rest(half), await rest(fresh), await anyio.to_thread.run_sync(queued.recv, 4096)):
+                assert answer.startswith(b"HTTP/1.1 200 OK")
+                assert b"connection: close" in answer.lower()
+        finally:
+            queued.close()
+    await serving
+
+
+async def test_a_connection_that_asks_nothing_does_not_keep_the_server_from_ending() -> None:
+    app = Starlette(routes=[Route("/", hello)])
+    config = LimitedConfig(app, ConnectionLimits(last_request=QUICK), lifespan="off", log_config=None, access_log=False)
+    sock = bind("127.0.0.1", 0)
+    sock.listen(16)
+    server = Server(config)
+    serving = asyncio.ensure_future(server.serve(sockets=[sock]))
+    async with connection(f"http://127.0.0.1:{sock.getsockname()[1]}") as silent:
+        server.should_exit = True
+        assert await rest(silent) == b""
+        with anyio.fail_after(20):
+            await serving

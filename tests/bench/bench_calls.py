@@ -81,14 +81,20 @@ async def run(port: int, rounds: int, calls: int) -> None:
             key = await world.key("agent")
             caller = await world.app.keys.caller(key, "bench")
             serving = Serving(world.app.settings, app=world.app)
+            forever = asyncio.Event()
             async with serving.opened():
 
                 def through_http(tool: str) -> Callable[[], Awaitable[object]]:
                     scope, body = request(tool, key)
 
                     async def call() -> None:
+                        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
                         async def receive() -> dict[str, Any]:
-                            return {"type": "http.request", "body": body, "more_body": False}
+                            message = next(messages, None)
+                            if message is None:
+                                await forever.wait()  # the client stays
+                            return message or {}
 
                         async def send(message: Any) -> None:
                             assert message.get("status", 200) == 200
