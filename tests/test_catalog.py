@@ -130,6 +130,21 @@ async def test_a_change_during_a_load_is_not_lost() -> None:
     assert (await world.catalogs.get("acme")).version == 3
 
 
+async def test_while_a_change_is_being_loaded_nobody_is_given_what_was_before() -> None:
+    world = World()
+    await world.catalogs.get("acme")
+    world.registry.number = 2
+    world.catalogs.invalidate("acme")
+    world.registry.gate.clear()
+    world.registry.loading.clear()
+    loading = asyncio.ensure_future(world.catalogs.get("acme"))
+    await world.registry.loading.wait()
+    assert world.catalogs.peek("acme") is None
+    waiting = asyncio.ensure_future(world.catalogs.get("acme"))
+    world.registry.gate.set()
+    assert [(await asked).version for asked in (loading, waiting)] == [2, 2]
+
+
 async def test_in_an_outage_the_last_catalog_goes_on_and_an_unknown_workspace_is_an_error() -> None:
     world = World(trust_s=5)
     before = await world.catalogs.get("acme")

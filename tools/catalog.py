@@ -172,11 +172,10 @@ class Catalogs:
         entry = self._entries.get(key)
         started = self._clock()
         self._loading[key] = False
-        if entry is not None:
-            entry.stale = False  # a change announced from here on makes it stale again
         try:
             if entry is not None and await self._registry.version(workspace) == entry.catalog.version:
-                entry.checked_at = started
+                # Only now: while this was being found out, nobody may take the old catalog for the present one.
+                entry.checked_at, entry.stale = started, self._loading[key]
                 self._entries[key] = entry  # it may have been evicted while we asked
                 self._entries.move_to_end(key)
                 return entry.catalog
@@ -184,12 +183,8 @@ class Catalogs:
         except StorageUnavailable:
             if entry is None:
                 raise
-            entry.checked_at = started  # known tools go on through an outage of the registry
-            return entry.catalog
-        except BaseException:
-            if entry is not None:
-                entry.stale = True
-            raise
+            entry.checked_at, entry.stale = started, self._loading[key]
+            return entry.catalog  # known tools go on through an outage of the registry
         finally:
             moved = self._loading.pop(key, False)
         begun = self._clock()
