@@ -36,13 +36,7 @@ class NodeServers:
 
 def node_servers() -> NodeServers:
     """The servers, installed where they aren't yet; skips the test in one line where that can't be done."""
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if npm is None or node is None:
-        pytest.skip("npm is not installed")
-    digest = hashlib.sha256(b"\0".join((SOURCES / name).read_bytes() for name in FILES)).hexdigest()[:16]
-    root = TOOLS / "upstreams" / digest
-    if not root.exists():
-        _install(npm, root)
+    node, root = installed("upstreams", SOURCES)
     for source in SOURCES.glob("*.mjs"):
         target = root / source.name
         if not target.exists() or target.read_bytes() != source.read_bytes():
@@ -52,19 +46,31 @@ def node_servers() -> NodeServers:
     return NodeServers(node, root)
 
 
-def _install(npm: str, root: Path) -> None:
+def installed(name: str, sources: Path) -> tuple[str, Path]:
+    """(node, the folder with the packages of the lock file in `sources`); skips the test in one line where there can be none."""
+    npm, node = shutil.which("npm"), shutil.which("node")
+    if npm is None or node is None:
+        pytest.skip("npm is not installed")
+    digest = hashlib.sha256(b"\0".join((sources / file).read_bytes() for file in FILES)).hexdigest()[:16]
+    root = TOOLS / name / digest
+    if not root.exists():
+        _install(npm, sources, root)
+    return node, root
+
+
+def _install(npm: str, sources: Path, root: Path) -> None:
     """In a folder beside it and then renamed: two runs at once can't see half of one."""
     root.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(dir=root.parent, prefix="building-"))
-    for name in FILES:
-        shutil.copy2(SOURCES / name, building)
+    for file in FILES:
+        shutil.copy2(sources / file, building)
     done = subprocess.run(
         [npm, "ci", "--ignore-scripts"], cwd=building, capture_output=True, text=True, timeout=600, check=False
     )
     if done.returncode != 0:
         shutil.rmtree(building)
         why = next((line for line in done.stderr.splitlines() if line.startswith("npm error")), "npm ci failed")
-        pytest.skip(f"the MCP servers can't be installed: {why}")
+        pytest.skip(f"the packages of {sources.name} can't be installed: {why}")
     try:
         building.rename(root)
     except OSError:
