@@ -19,11 +19,11 @@ _SAID: dict[str, str] = {
     "auth": "How calls are signed. Secrets are named by path, never given here.",
     "enabled": "While false it shows no tools.",
     "mcp_transport": "For protocol mcp.",
-    "mcp_command": "For mcp over stdio: absolute path of the program.",
-    "mcp_args": "For mcp over stdio.",
-    "mcp_url": "For mcp over sse or http.",
-    "mcp_headers": "For mcp over sse or http; a value can be secret:/path.",
-    "mcp_env": "For mcp over stdio: environment of the program.",
+    "mcp_command": "For stdio: absolute path of the program.",
+    "mcp_args": "For stdio.",
+    "mcp_url": "For sse or http.",
+    "mcp_headers": "For sse or http; a value can be secret:/path.",
+    "mcp_env": "For stdio: environment of the program.",
 }
 _SAID_OF_ENDPOINT: dict[str, str] = {
     "name": "Unique in the integration, like get_patient; the tool is named {integration}_{endpoint}.",
@@ -41,19 +41,22 @@ _SAID_OF_ENDPOINT: dict[str, str] = {
     "result_delivery": "queue runs in the background.",
 }
 _RETRY = {"type": "object", "description": 'Like {"max_retries": 2, "retry_on_status": [429, 502, 503, 504]}.'}
+_LIMITS = {"type": "object", "description": 'Like {"concurrency": 8, "rate": "600/min"}.'}
 _ANNOTATIONS = {
     "type": "object",
     "description": "MCP hints that override what the method implies, like idempotentHint.",
 }
 
 
-_BARE = ("name", "description", "method", "path", "input_schema", "response_filter")
+_CHECKED_LATER = frozenset({"minLength", "maxLength", "pattern"})
+_BARE = ("name", "description", "method", "path", "input_schema")
 """Of an endpoint in create_integration: the whole would cost a model 800 tokens twice."""
 
 
 def create_integration_arguments() -> tuple[Schema, list[str]]:
     """(properties, required)"""
     properties, required = _fields(CreateIntegrationRequest)
+    properties["limits"] = _LIMITS
     endpoint, names = create_endpoint_arguments()
     properties["endpoints"] = {
         "type": "array",
@@ -76,7 +79,9 @@ def update_integration_arguments() -> Schema:
         "description": "Replaces the whole list: endpoints left out are gone. Use update_endpoint to change one.",
         "items": {"type": "object"},
     }
-    return _described({**properties, "auth": {"type": "object", "description": "As in create_integration."}}, _SAID)
+    auth = {"type": "object", "description": "As in create_integration."}
+    said = {name: text for name, text in _SAID.items() if not name.startswith("mcp_")}  # create_integration says it
+    return _described({**properties, "limits": _LIMITS, "auth": auth}, said)
 
 
 def create_endpoint_arguments() -> tuple[Schema, list[str]]:
@@ -101,12 +106,12 @@ def _fields(model: type[BaseModel]) -> tuple[Schema, list[str]]:
 
 
 def _without_noise(node: Any) -> Any:
-    """Empty defaults and notes for readers of the contract cost tokens and tell a model nothing."""
+    """Empty defaults, notes for readers of the contract, lengths and patterns cost tokens and tell a model little; `parsing` checks them."""
     if is_array(node):
         return [_without_noise(item) for item in node]
     if not is_object(node):
         return node
-    kept: dict[str, Any] = {n: _without_noise(v) for n, v in node.items()}
+    kept: dict[str, Any] = {n: _without_noise(v) for n, v in node.items() if n not in _CHECKED_LATER}
     said = kept.get("description")
     if isinstance(said, str):
         said = said.removeprefix("Additive: ")

@@ -24,7 +24,6 @@ from tools.parsing import parse
 
 _MOST_ROWS = 40
 _MOST_LEFT_OUT = 20
-_PATTERNS = {"type": "array", "items": {"type": "string"}, "description": "Patterns of * and ?; !PATTERN takes away."}
 
 
 def _said(text: str, base: dict[str, Any] = TEXT) -> dict[str, Any]:
@@ -33,26 +32,30 @@ def _said(text: str, base: dict[str, Any] = TEXT) -> dict[str, Any]:
 
 _ARGUMENTS: dict[str, Any] = {
     "url": _said("Of an OpenAPI document. Give exactly one source."),
-    "document": _said("An OpenAPI document itself, JSON or YAML."),
+    "document": _said("The document itself."),
     "curl": _said("A curl line, without secrets."),
     "fhir": _said("A FHIR server's base URL."),
     "mcp_url": _said("An MCP server's URL."),
-    "mcp_command": _said("An MCP server's program: an absolute path on the operator's list."),
+    "mcp_command": _said("An MCP server's program: absolute, on the operator's list."),
     "mcp_args": _said("Of mcp_command.", TEXTS),
     "mcp_transport": {"type": "string", "enum": ["http", "sse"], "description": "Of mcp_url. Default: found out."},
-    "mcp_headers": _said("Of mcp_url; a value can be secret:/path.", {"type": "object"}),
-    "mcp_env": _said("Of mcp_command; a value can be secret:/path.", {"type": "object"}),
-    "name": _said("The integration: a new one, or one to follow. Default: from the source's title."),
+    "mcp_headers": _said("Of mcp_url.", {"type": "object"}),
+    "mcp_env": _said("Of mcp_command.", {"type": "object"}),
+    "name": _said("A new integration, or one to follow. Default: of the source's title."),
     "display_name": TEXT,
-    "base_url": _said("Instead of what the OpenAPI document says."),
-    "tags": _said("Tags, FHIR resource types, or read-only, additive, destructive of MCP tools.", _PATTERNS),
-    "paths": _PATTERNS,
-    "methods": _PATTERNS,
-    "operations": _said("operationIds, search_* and the like of FHIR, MCP tools' names.", _PATTERNS),
-    "names": _said("Names of endpoints.", _PATTERNS),
+    "base_url": _said("In place of the document's."),
+    "tags": _said(
+        "Tags, FHIR resource types, or read-only, additive, destructive of MCP tools. Here and below patterns of * and ?; "
+        "!PATTERN takes away.",
+        TEXTS,
+    ),
+    "paths": TEXTS,
+    "methods": TEXTS,
+    "operations": _said("operationIds, search_* and the like of FHIR, MCP tools' names.", TEXTS),
+    "names": _said("Of endpoints.", TEXTS),
     "auth": _said("As in create_integration.", {"type": "object"}),
-    "enabled": _said("Whether a new integration is enabled. Default: false.", YES_NO),
-    "prune": _said("Remove endpoints whose operation is gone.", YES_NO),
+    "enabled": _said("Of a new one. Default: false.", YES_NO),
+    "prune": _said("Remove endpoints without operation.", YES_NO),
     "apply": _said("Write it. Default: false, which shows what would be.", YES_NO),
 }
 IMPORTED: dict[str, Any] = {
