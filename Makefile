@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do $
 BIN := $(VENV)/bin
 UV := $(shell command -v uv)
 
-.PHONY: demo test check audit bench clean
+.PHONY: demo test check audit bench crash clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.product
@@ -32,6 +32,10 @@ bench: $(VENV)/.test
 	$(BIN)/python -m tests.bench.bench_bombs
 	$(BIN)/python -m tests.bench.bench_upstream
 	$(BIN)/python -m tests.bench.bench_calls
+
+crash: $(VENV)/.test
+	$(BIN)/python -m tests.crash.mixed sqlite 200
+	$(BIN)/python -m tests.crash.mixed postgresql 200
 
 clean:
 	rm -rf $(VENV) .tools build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

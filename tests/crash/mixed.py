@@ -210,7 +210,7 @@ async def run(database: str, home: Path, moments: int, seed: int) -> dict[str, A
 
         async def torment(victim: Replica) -> None:
             for _ in left:
-                await asyncio.sleep(chance.uniform(0, 0.6))
+                await asyncio.sleep(chance.uniform(0.1, 2.5))
                 await victim.kill()
                 await victim.start()
 
