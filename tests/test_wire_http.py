@@ -11,7 +11,9 @@ import anyio
 import httpx2
 import pytest
 
+from server.mcp_app import hops_of
 from tests.world import World, gateway, http, served
+from tools.kinds.rest import HOPS_HEADER
 
 pytestmark = pytest.mark.anyio
 
@@ -332,3 +334,11 @@ async def test_1500_tools_come_in_two_pages_and_a_bad_cursor_is_invalid_params(t
             for cursor in ("", "!", "zzz", "AAAA=", first["nextCursor"] + "!", 7):
                 bad = result_of(await client.post("/mcp", **shape("tools/list", {"cursor": cursor}, **more)))
                 assert bad["error"]["code"] == -32602, cursor
+
+
+@pytest.mark.parametrize(
+    ("value", "hops"), [("0", 0), ("2", 2), ("1000", 1000), ("9" * 5000, 999_999_999), ("", 0), ("-1", 0), ("²", 0)]
+)
+def test_a_hop_count_is_never_read_as_less_than_it_says(value: str, hops: int) -> None:
+    assert hops_of({HOPS_HEADER.lower(): value}) == hops
+    assert hops_of({}) == 0
