@@ -128,9 +128,13 @@ async def test_the_tasks_scenarios_find_only_what_is_expected(tmp_path: Path) ->
 
         async def check(name: str) -> None:
             command = ("server", "--url", url, "--scenario", f"tasks-{name}", "--expected-failures", expected)
-            output = ("--output-dir", str(tmp_path / name))
-            done = await to_thread.run_sync(partial(tools.run, tools.conformance, *command, *output, timeout=120))
-            if done.returncode != 0:
+            # The suite waits for the end of a task in real seconds: what a loaded machine missed is asked once more.
+            for attempt in ("first", "again"):
+                output = ("--output-dir", str(tmp_path / name / attempt))
+                done = await to_thread.run_sync(partial(tools.run, tools.conformance, *command, *output, timeout=120))
+                if done.returncode == 0:
+                    failed.pop(name, None)
+                    return
                 failed[name] = done.stdout[-3000:] + done.stderr[-1000:]
 
         for name in scenarios:

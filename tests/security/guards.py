@@ -405,7 +405,7 @@ def suspicious(patch: pytest.MonkeyPatch) -> None:
 
 @guard("our keywords are the operator's")
 def keywords(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("tools.kinds.mcp.described._without_own_keywords", lambda schema: schema)
+    patch.setattr("tools.kinds.mcp.described._OWN_KEYWORDS", frozenset())
 
 
 @guard("only the operator calls a tool read-only")
