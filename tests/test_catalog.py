@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -143,6 +144,40 @@ async def test_while_a_change_is_being_loaded_nobody_is_given_what_was_before() 
     waiting = asyncio.ensure_future(world.catalogs.get("acme"))
     world.registry.gate.set()
     assert [(await asked).version for asked in (loading, waiting)] == [2, 2]
+
+
+async def test_under_many_changes_a_workspace_is_asked_for_once_at_a_time() -> None:
+    world, at_once, most = World(), 0, 0
+    registry = world.registry
+    load, version = registry.load, registry.version
+
+    async def slowly(ask: Any, workspace: str) -> Any:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        try:
+            return await ask(workspace)
+        finally:
+            at_once -= 1
+
+    registry.load, registry.version = partial(slowly, load), partial(slowly, version)  # type: ignore[method-assign]
+
+    async def caller(n: int) -> None:
+        for _ in range(30):
+            await world.catalogs.get("acme")
+            for _ in range(n % 5):
+                await asyncio.sleep(0)
+
+    async def editor() -> None:
+        for _ in range(200):
+            registry.number += 1
+            world.catalogs.invalidate("acme")
+            await asyncio.sleep(0)
+
+    await asyncio.gather(editor(), *(caller(n) for n in range(40)))
+    assert most == 1
 
 
 async def test_in_an_outage_the_last_catalog_goes_on_and_an_unknown_workspace_is_an_error() -> None:

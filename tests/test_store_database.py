@@ -99,10 +99,13 @@ async def test_one_process_can_open_several_new_registries_at_once(
 
     async def start(url: str) -> list[str]:
         async with open_database(url) as database:
-            await SqlRegistry(database).ensure_workspace(url[-8:])
+            await SqlRegistry(database).ensure_workspace(name_of(url))
             return await SqlRegistry(database).workspaces()
 
-    assert await asyncio.gather(*(start(url) for url in urls)) == [[url[-8:]] for url in urls]
+    def name_of(url: str) -> str:
+        return f"w{urls.index(url)}"
+
+    assert await asyncio.gather(*(start(url) for url in urls)) == [[name_of(url)] for url in urls]
 
 
 def test_many_processes_can_start_on_an_empty_registry_at_once(database_url: str) -> None:

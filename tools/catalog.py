@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from weakref import WeakValueDictionary
 
 from tools.callers import Caller
 from tools.errors import UnknownTool
@@ -128,7 +129,8 @@ class Catalogs:
         # By workspace id in lower case: ids are unique ignoring it, and a caller may spell his own way.
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._loading: dict[str, bool] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        # Held by those who wait, and gone with the last of them: one that is taken out while somebody waits makes two loads of one.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.builds, self.build_s = 0, 0.0
         """How often a workspace was compiled anew, and the seconds that took."""
 
@@ -151,12 +153,8 @@ class Catalogs:
             return catalog
         key = workspace.lower()
         lock = self._locks.setdefault(key, asyncio.Lock())
-        try:
-            async with lock:
-                return self.peek(workspace) or await self._refresh(workspace)
-        finally:
-            if not lock.locked():
-                self._locks.pop(key, None)
+        async with lock:
+            return self.peek(workspace) or await self._refresh(workspace)
 
     def invalidate(self, workspace: str) -> None:
         key = workspace.lower()
