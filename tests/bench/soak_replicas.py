@@ -271,10 +271,10 @@ class Soak:
                 continue
             assert replica.process is not None
             at = time.monotonic()
+            if number == signal.SIGKILL:
+                self.log.kills.append((at, at + 0.2))
             replica.process.send_signal(number)
             await asyncio.to_thread(replica.process.wait, 40)
-            if number == signal.SIGKILL:
-                self.log.kills.append((at, time.monotonic() + 0.05))
             self.log.counts[f"replica ended by {number.name}"] += 1
             replica.start()
             await replica.ready(self.http)
