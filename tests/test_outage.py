@@ -47,7 +47,7 @@ async def test_a_replica_serves_keys_and_tools_that_it_was_never_asked_for(
             late = await first.key()  # made while the second is running
             with anyio.fail_after(20):
                 for each in (key, late):
-                    while second.app.keys.peek(each) is None or second.app.catalogs.peek("acme") is None:  # noqa: ASYNC110
+                    while second.app.keys.peek(each) is None or second.app.catalogs.known("acme") is None:  # noqa: ASYNC110
                         await asyncio.sleep(0)
             own_postgres.stop()
             try:
