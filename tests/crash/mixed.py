@@ -95,6 +95,19 @@ class Replica:
             line = await self._process.stdout.readline()
         self.url = json.loads(line)["url"]
 
+        async def ready() -> bool:
+            assert self._process is not None
+            if self._process.returncode is not None:
+                raise RuntimeError(f"a server ended by itself with {self._process.returncode}")
+            try:
+                async with httpx2.AsyncClient(base_url=self.url, trust_env=False) as client:
+                    return (await client.get("/readyz")).status_code == 200
+            except UNANSWERED:
+                return False
+
+        if not await until(ready, 120):
+            raise RuntimeError("a server didn't become ready")
+
     async def kill(self) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
