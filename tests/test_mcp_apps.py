@@ -12,6 +12,7 @@ from mcp.shared.exceptions import MCPError
 
 from tests.mcp_upstreams import lowlevel
 from tests.world import World, gateway, http, served
+from tools.errors import CircuitOpen, UpstreamUnreachable
 from tools.kinds.mcp.described import app_of, meta_of
 
 pytestmark = pytest.mark.anyio
@@ -68,6 +69,15 @@ async def test_a_page_is_only_for_callers_who_see_a_tool_that_names_it(world: Wo
         assert [str(r.uri) for r in (await mcp.list_resources()).resources] == ["ui://one/charts/bar.html"]
         with pytest.raises(MCPError, match="no such resource"):
             await mcp.read_resource("ui://two/charts/bar.html")
+
+
+async def test_a_page_is_read_under_the_limits_of_calls(world: World) -> None:
+    tool = (await world.app.catalogs.get("acme")).find(world.owner, "one_echo")
+    for _ in range(5):
+        world.app.gateway.traffic.breaker.ended(tool.circuit, UpstreamUnreachable("no connection"), answered=False)
+    with pytest.raises(CircuitOpen):
+        await world.app.gateway.read_app(world.owner, "ui://one/charts/bar.html", 0)
+    assert await world.app.gateway.read_app(world.owner, "ui://two/charts/bar.html", 0) is not None
 
 
 def test_only_a_uri_of_the_ui_scheme_is_a_page_and_a_shaped_tool_has_none() -> None:

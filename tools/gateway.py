@@ -280,7 +280,8 @@ class Gateway:
             raise Misconfigured("this came through too many gateways already: they call each other in a ring")
         i = tool.integration
         signer = CallSigner(tool.credential, tool.credential_paths, tool.secret_headers, i.bindings, self._reader)
-        async with self._passage(caller, tool, CallContext()):
+        async with self._passage(caller, tool, CallContext()) as passage:
+            await passage.enter()
             return await read_app(self._mcp, tool, signer, hops=hops + 1)
 
     # ------------------------------------------------------------------ steps
