@@ -193,6 +193,7 @@ def _assemble(
     reader = SecretReader(secrets)
     tokens = TokenCache(pins=SqlPins(database))
 
+    withhold = settings.suspicious_tools == "block"
     own_identity = OwnIdentity(settings.allowed_identities, ProcessIdentity(settings.gcp_kubernetes_token_file))
 
     def parts_of(integration: Integration) -> CredentialParts:
@@ -213,7 +214,6 @@ def _assemble(
     def make_tools(integration: Integration) -> tuple[Tool, ...]:
         if integration.protocol == "mcp":
             parts, limit = parts_of(integration), settings.tool_name_max
-            withhold = settings.suspicious_tools == "block"
             return mcp_tools_of(integration, parts, limit, settings.mcp_changed_tools, withhold_suspicious=withhold)
         if integration.protocol == "fhir":
             return fhir_tools_of(integration, parts_of(integration), settings.tool_name_max)
@@ -285,7 +285,6 @@ def _assemble(
     auth_admin = AuthAdmin(
         admin, registry, writer, parts_of, prefix=settings.secret_prefix, public_url=settings.public_url
     )
-    withhold = settings.suspicious_tools == "block"
     importer = Importer(admin, settings.tool_name_max, connecting, withhold_suspicious=withhold)
     toolbox = Toolbox(
         catalogs,

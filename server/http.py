@@ -251,10 +251,7 @@ async def _public(scope: Scope, document: bytes, send: Send) -> None:
     if scope["method"] not in ("GET", "HEAD"):
         await _not_allowed(send, "GET or HEAD", scope[REQUEST_ID])
         return
-    headers = [(b"content-type", b"application/json"), (b"cache-control", b"public, max-age=300")]
-    headers.append((b"content-length", b"%d" % len(document)))
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": document})
+    await _send(send, 200, b"application/json", document, [(b"cache-control", b"public, max-age=300")])
 
 
 async def _not_allowed(send: Send, allow: str, request_id: str) -> None:

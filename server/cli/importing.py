@@ -63,6 +63,7 @@ def openapi_command(
         "client_id": client_id,
         "enabled": enabled,
         "prune": prune,
+        **_credential(secret_stdin, None),
     }
     if source.startswith(("https://", "http://")):
         body["url"] = source
@@ -70,8 +71,6 @@ def openapi_command(
         from server.cli.bundling import read_bundled
 
         body["document"] = read_bundled(Path(source))
-    if secret_stdin:
-        body["secret"] = {"value": read_stdin_secret()}
     _import(body, yes, workspace, database, home, as_json)
 
 

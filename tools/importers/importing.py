@@ -121,8 +121,7 @@ class Importer:
         if stored is not None:
             await self._admin.update(caller, stored.id, UpdateIntegrationRequest(), validate_only=True)
             _same_server(request, stored)
-            source = await self._live.ask(stored, {}, with_detail=not for_model)
-            source = scanned(source, withhold=self._withhold)
+            source = await self._asked(stored, {}, for_model=for_model)
             return await self._update(caller, request, source, stored)
         faults: list[SourceFault] = []
         for fields in _server_fields(request):
@@ -131,8 +130,7 @@ class Importer:
             draft = (await self._admin.create(caller, asked, validate_only=True)).after
             given = {str(getattr(draft.auth, path)): value for path, value in inline_values(auth).items()}
             try:
-                source = await self._live.ask(draft, given, with_detail=not for_model)
-                source = scanned(source, withhold=self._withhold)
+                source = await self._asked(draft, given, for_model=for_model)
             except SourceFault as e:
                 faults.append(e)
                 continue
@@ -142,6 +140,11 @@ class Importer:
                 return await self._update(caller, request, source, there)
             return await self._create(caller, request, source, auth, name, fields)
         raise faults[0]
+
+    async def _asked(self, integration: Integration, given: Mapping[str, str], *, for_model: bool) -> Source:
+        """Raises SourceFault."""
+        source = await self._live.ask(integration, given, with_detail=not for_model)
+        return scanned(source, withhold=self._withhold)
 
     # ------------------------------------------------------------------ reading
 
