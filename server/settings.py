@@ -231,7 +231,10 @@ class Settings(LimitSettings):
         min_length=16,
         description="Who sends it as a Bearer token may read /metrics; empty: there is no /metrics.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Log lines on stderr.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info",
+        description="Log lines on stderr; commands that don't serve write warnings only unless it is set.",
+    )
 
     @property
     def registry_url(self) -> str:

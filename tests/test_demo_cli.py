@@ -150,6 +150,15 @@ def test_a_demo_can_be_run_again(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["demo"]
 
 
+@pytest.mark.parametrize(("chosen", "logged"), [({}, False), ({"INTEGRATIONS_MCP_LOG_LEVEL": "info"}, True)])
+def test_what_is_shown_already_is_logged_only_when_that_was_chosen(
+    tmp_path: Path, chosen: dict[str, str], logged: bool
+) -> None:
+    done = run(tmp_path, "demo", "--once", "--port", "0", env=chosen)
+    assert "[invalid_arguments]" in done.stdout
+    assert ("call failed" in done.stderr) is logged
+
+
 def told(done: subprocess.CompletedProcess[str], *, as_json: bool) -> str:
     """The one sentence of a command that failed: on stderr, and with --json as JSON on stdout."""
     assert done.returncode == 1

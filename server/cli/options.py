@@ -25,15 +25,23 @@ Home = Annotated[
 
 
 def settings_of(
-    home: Path | None = None, database: str | None = None, workspace: str | None = None, **flags: Any
+    home: Path | None = None,
+    database: str | None = None,
+    workspace: str | None = None,
+    *,
+    serves: bool = False,
+    **flags: Any,
 ) -> Settings:
-    """Flags over the environment over the defaults; logs go to stderr from here on."""
+    """Flags over the environment over the defaults; logs go to stderr from here on.
+
+    A command that prints what it did, and doesn't serve others, logs warnings only, unless the operator chose a level.
+    """
     from server.telemetry import set_up_logs
 
     if database is not None and "://" not in database:
         database = f"sqlite:///{Path(database).absolute()}"
     settings = read_settings(home=home, database_url=database, workspace=workspace, **flags)
-    set_up_logs(settings.log_level)
+    set_up_logs(settings.log_level if serves or "log_level" in settings.model_fields_set else "warning")
     return settings
 
 

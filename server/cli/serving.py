@@ -30,7 +30,7 @@ def serve_command(
     from server.listening import bind
     from server.serving import say, serve
 
-    settings = settings_of(home, database, host=host, port=port, workers=workers, config=config)
+    settings = settings_of(home, database, serves=True, host=host, port=port, workers=workers, config=config)
     sock = bind(settings.host, settings.port)
     bound = sock.getsockname()
     settings = settings.model_copy(update={"port": bound[1]})
@@ -70,7 +70,7 @@ def stdio_command(
     from server.stdio import serve_stdio
     from tools.callers import local_caller
 
-    settings = settings_of(home, database, workspace, config=config)
+    settings = settings_of(home, database, workspace, serves=True, config=config)
 
     async def run() -> None:
         if demo:
