@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from tests.security.catalog import ATTEMPTS
+from tests.security.doors import ready
 from tests.security.frame import Attempt
 from tests.security.ground import Ground, ground
 from tests.security.guards import GUARDS
@@ -16,12 +17,14 @@ each = pytest.mark.parametrize("attempt", ATTEMPTS, ids=[a.id for a in ATTEMPTS]
 @pytest.fixture(scope="module")
 async def strict_ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Ground, None]:
     async with ground(tmp_path_factory.mktemp("strict"), lenient=False) as made:
+        await ready(made)
         yield made
 
 
 @pytest.fixture(scope="module")
 async def lenient_ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Ground, None]:
     async with ground(tmp_path_factory.mktemp("lenient"), lenient=True) as made:
+        await ready(made)
         yield made
 
 
