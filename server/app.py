@@ -57,6 +57,7 @@ from tools.credentials.token_cache import TokenCache
 from tools.endings import new_id
 from tools.engine import HttpEngine
 from tools.errors import CallError, StorageUnavailable
+from tools.first_listing import FirstListings
 from tools.gateway import Gateway, GatewayRules
 from tools.health import HealthProbe
 from tools.importers.importing import Importer
@@ -245,12 +246,17 @@ def _assemble(
     sessions = McpSessions(connecting)
     capabilities = FhirListings(upstream, reader, parts_of, registry, changed=catalogs.invalidate)
     listings = McpListings(sessions, registry, changed=catalogs.invalidate)
+
+    async def read_first(integration: Integration) -> None:
+        await (listings if integration.protocol == "mcp" else capabilities).read(integration)
+
+    traffic = Traffic(settings.traffic_rules, Breaker(settings.breaker_rules))
+    first = FirstListings(catalogs, read_first, traffic.count, _log_fault)
     queue, news = SqlCallQueue(database, ring), News()
     front = None
     if background:
         front = Background(queue, news, wait_s=settings.queue_wait, new_id=lambda: f"c_{new_id()}")
     approvals = SqlApprovals(database, ring)
-    traffic = Traffic(settings.traffic_rules, Breaker(settings.breaker_rules))
     gateway = Gateway(
         catalogs,
         upstream,
@@ -261,6 +267,7 @@ def _assemble(
         sessions,
         Gate(approvals, history.change),
         traffic,
+        first,
         cursors=Cursors(ring.derive("cursors")),
         log_fault=_log_fault,
         record=record,
@@ -326,6 +333,7 @@ def _assemble(
         metrics,
     )
     return app, [
+        first.aclose,
         listings.aclose,
         sessions.aclose,
         tokens.aclose,

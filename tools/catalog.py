@@ -31,6 +31,17 @@ class Catalog:
     tools: Mapping[str, Tool]
     _views: dict[object, "View"] = field(default_factory=dict[object, "View"], repr=False)
 
+    @cached_property
+    def unread(self) -> tuple[Integration, ...]:
+        """Enabled integrations whose tools only their server can name, and that nobody could ask yet."""
+        return tuple(
+            i
+            for i in self.integrations
+            if i.enabled
+            and i.upstream_tools is None
+            and (i.protocol == "mcp" or (i.protocol == "fhir" and not i.endpoints))
+        )
+
     def find(self, caller: Caller, name: str) -> Tool:
         """The tool, if this caller may see it. Raises UnknownTool with the nearest known name."""
         tool = self.tools.get(name)

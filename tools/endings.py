@@ -45,9 +45,9 @@ def elapsed_ms(started: float) -> float:
     return (time.monotonic() - started) * 1000
 
 
-def refused(call_id: str, name: str, error: CallError, request_id: str = "") -> Outcome:
-    """A call that never came to an upstream."""
-    text = render(error, Situation(name, name, "the gateway", writes=False))
+def refused(call_id: str, name: str, error: CallError, request_id: str = "", of: str = "the gateway") -> Outcome:
+    """A call that never came to an upstream; `of` is the integration that it would have gone to, where that is known."""
+    text = render(error, Situation(name, name, of, writes=False))
     return Outcome(call_id, name, text, (Block("text", text),), 0.0, Trace(request_id=request_id), error)
 
 

@@ -38,7 +38,9 @@ from tools.errors import (
     Misconfigured,
     RegistryUnavailable,
     StorageUnavailable,
+    UnknownTool,
 )
+from tools.first_listing import FirstListings, NotListed
 from tools.history import CallRecord, call_record
 from tools.idempotency import CallKeys
 from tools.kinds.fhir.calling import FhirCall, FhirCalls
@@ -108,6 +110,7 @@ class Gateway:
         mcp: McpSessions,
         gate: Gate,
         traffic: Traffic,
+        first: FirstListings,
         *,
         cursors: Cursors,
         log_fault: Callable[[str, BaseException], None],
@@ -122,6 +125,7 @@ class Gateway:
         self._background, self.tracer = background, tracer
         self._fhir = FhirCalls(upstream, cursors, rules.max_response_bytes)
         self._record, self._mcp, self._gate, self.traffic = record, mcp, gate, traffic
+        self.first = first
 
     async def call(
         self, caller: Caller, name: str, arguments: Mapping[str, Any] | None, context: CallContext = CallContext()
@@ -130,9 +134,16 @@ class Gateway:
         call_id = new_call_id()
         try:
             catalog = self._catalogs.peek(caller.workspace) or await self._catalogs.get(caller.workspace)
-            tool = catalog.find(caller, name)
+            try:
+                tool = catalog.find(caller, name)
+            except UnknownTool:
+                catalog = await self.first.catalog_with(caller, name, catalog)
+                tool = catalog.find(caller, name)
         except CallError as e:
             return self._recorded(caller, refused(call_id, name, e, context.request_id), None, arguments)
+        except NotListed as e:
+            told = refused(call_id, name, e.error, context.request_id, e.integration.name)
+            return self._recorded(caller, told, e.integration.id, arguments)
         except StorageUnavailable as e:
             self._log_fault(call_id, e)
             gone = refused(call_id, name, RegistryUnavailable(e.message), context.request_id)

@@ -93,12 +93,12 @@ class Toolbox:
 
     async def page(self, caller: Caller, cursor: str | None) -> tuple[list[dict[str, Any]], str | None]:
         """The entries of one page and the cursor of the next. Raises InvalidRequest for a cursor that isn't one."""
-        catalog = await self._catalogs.get(caller.workspace)
+        catalog = await self._gateway.first.listed(caller)
         return page_of(self.entries(catalog, caller), cursor, self._page_size)
 
     async def page_json(self, caller: Caller, cursor: str | None) -> tuple[bytes, str | None] | None:
         """`page` as a ready-made JSON array, made once per catalog version, kind of caller and cursor; None for a bad cursor."""
-        catalog = self._catalogs.peek(caller.workspace) or await self._catalogs.get(caller.workspace)
+        catalog = await self._gateway.first.listed(caller)
         pages = catalog.view(caller).pages
         key = (caller.permissions, cursor)
         page = pages.get(key)
@@ -175,7 +175,7 @@ class Toolbox:
     async def _find(self, caller: Caller, arguments: Mapping[str, Any]) -> Outcome:
         call_id = new_call_id()
         try:
-            catalog = await self._catalogs.get(caller.workspace)
+            catalog = await self._gateway.first.listed(caller)
             return _structured(call_id, "find_tools", await self._finder.find(catalog.view(caller), arguments))
         except CallError as e:
             return refused(call_id, "find_tools", e)
