@@ -20,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from server.tasks import TASKS
 from server.wire import LIST_TTL_MS, REQUEST_ID, call_result, came_with
 from tools.callers import Caller
+from tools.due import Due
 from tools.gateway import CallContext
 from tools.json_values import may_round
 from tools.toolbox import Toolbox
@@ -55,6 +56,8 @@ class FastPath:
         self._accepts: dict[bytes, bool] = {}
         self._envelopes: set[bytes] = set()
         self._running: dict[tuple[str, Any], asyncio.Task[Any]] = {}
+        self._header_names: set[tuple[bytes, ...]] = set()
+        self._due = Due()
 
     async def handle(
         self, caller: Caller, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send
@@ -208,7 +211,7 @@ class FastPath:
             return False
         if method == "tools/call" and headers.get(b"mcp-name", b"").decode("latin-1") != params["name"]:
             return False
-        if any(name.startswith(b"mcp-param-") for name in headers):
+        if not self._is_without_parameters(tuple(headers)):
             return False
         # The envelope is the same in all requests of one client: what the SDK's models took once needn't be shown again.
         envelope = orjson.dumps(meta)
@@ -219,6 +222,16 @@ class FastPath:
                 return False
             if len(self._envelopes) < 1000 and len(envelope) < 4096:
                 self._envelopes.add(envelope)
+        return True
+
+    def _is_without_parameters(self, names: tuple[bytes, ...]) -> bool:
+        """No `Mcp-Param-` header, which must be checked against the tool's schema. One client's names are always the same."""
+        if names in self._header_names:
+            return True
+        if any(name.startswith(b"mcp-param-") for name in names):
+            return False
+        if len(self._header_names) < 1000 and sum(map(len, names)) < 1000:
+            self._header_names.add(names)
         return True
 
     # ------------------------------------------------------------------ answering
@@ -233,7 +246,7 @@ class FastPath:
         send: Send,
     ) -> None:
         """Runs the call here; a client that leaves cancels it (spec: MUST). Watching costs only calls that take a while."""
-        watch = _DisconnectWatch(receive)
+        watch = _DisconnectWatch(self._due, receive)
         try:
             result = await self._result(caller, params, context)
         except asyncio.CancelledError:
@@ -288,14 +301,16 @@ class FastPath:
 class _DisconnectWatch:
     """Cancels the current task when the client leaves; begins to look only after a while."""
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
+    __slots__ = ("_due", "_receive", "_task", "_watcher", "has_left")
+
+    def __init__(self, due: Due, receive: Receive) -> None:
+        self._due, self._receive = due, receive
         self._task = asyncio.current_task()
         self._watcher: asyncio.Task[None] | None = None
         self.has_left = False
-        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._begin)
+        due.add(self, _WATCH_AFTER_S)
 
-    def _begin(self) -> None:
+    def late(self) -> None:
         self._watcher = asyncio.ensure_future(self._watch())
 
     async def _watch(self) -> None:
@@ -306,7 +321,7 @@ class _DisconnectWatch:
             self._task.cancel()
 
     def stop(self) -> None:
-        self._timer.cancel()
+        self._due.remove(self)
         if self._watcher is not None:
             self._watcher.cancel()
 

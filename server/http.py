@@ -91,9 +91,11 @@ class HttpApp:
         if scope["type"] != "http":
             return
         path: str = scope["path"]
-        if any(value.endswith(_BLANKS) for _, value in scope["headers"]):
-            # RFC 9110 5.5: blanks around a value are no part of it; the parser leaves those behind it.
-            scope["headers"] = [(name, value.rstrip(b" \t")) for name, value in scope["headers"]]
+        for _, value in scope["headers"]:
+            if value.endswith(_BLANKS):
+                # RFC 9110 5.5: blanks around a value are no part of it; the parser leaves those behind it.
+                scope["headers"] = [(name, value.rstrip(b" \t")) for name, value in scope["headers"]]
+                break
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id"))
         scope[REQUEST_ID] = request_id
@@ -143,7 +145,7 @@ class HttpApp:
             if not self._sessions and method != "POST":
                 await _not_allowed(send, "POST", scope[REQUEST_ID])
                 return
-            await self._count(self._answer_mcp, scope, receive, send)
+            await self._count(scope, self._answer_mcp(headers, scope, receive, send))
         elif path == SSE_PATH:
             if method != "GET":
                 await _not_allowed(send, "GET", scope[REQUEST_ID])
@@ -151,12 +153,12 @@ class HttpApp:
             async with self._sse.connect_sse(scope, receive, send) as (read, write):
                 await self._sse_server.run(read, write, self._sse_server.create_initialization_options())
         else:
-            await self._count(self._sse.handle_post_message, scope, receive, send)
+            await self._count(scope, self._sse.handle_post_message(scope, receive, send))
 
-    async def _answer_mcp(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_mcp(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
         """The fast path where it is sure, else the SDK."""
         if self._fast is not None:
-            rest = await self._fast.handle(scope[CALLER], dict(scope["headers"]), scope, receive, send)
+            rest = await self._fast.handle(scope[CALLER], headers, scope, receive, send)
             if rest is None:
                 return
             receive = rest
@@ -177,14 +179,14 @@ class HttpApp:
         """Who is calling. Raises as `Bearer.caller` does."""
         return await self._app.bearer.caller(headers, scope.get("client"), scope["path"])
 
-    async def _count(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _count(self, scope: Scope, answering: Awaitable[None]) -> None:
         """Counts what is running, for draining; a GET stream isn't a running call."""
         if scope["method"] == "GET":
-            await app(scope, receive, send)
+            await answering
             return
         self._in_flight += 1
         try:
-            await app(scope, receive, send)
+            await answering
         finally:
             self._in_flight -= 1
             self._idle.set()

@@ -33,7 +33,7 @@ _TEXT_TYPES = (
 _BUSY = frozenset({429, 502, 503, 504})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Raw:
     """A successful answer's value. `value` is JSON, text, or base64 of binary; `media_type` without parameters."""
 

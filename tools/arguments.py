@@ -32,7 +32,7 @@ from tools.shapes import Shapes, type_of
 _MOST_FAULTS = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
     """`values` by stored name, valid, with defaults and fixed values; `changes` names each repair ("limit: text read as integer")."""
 

@@ -3,7 +3,7 @@
 import asyncio
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import cast
+from typing import Any, cast
 
 import httptools
 
@@ -13,42 +13,72 @@ from tools.inflate import Inflate
 
 _LOST = "closed before the whole answer was here"
 _MAX_HEAD = 64 * 1024
+_NO_HEADERS: Mapping[str, str] = {}
 _HIGH_WATER = 256 * 1024  # of a body that is read piece by piece: above it the connection stops reading
 
 
 class Headers(Mapping[str, str]):
-    """An answer's headers: names ignore case, of several with one name the first counts."""
+    """An answer's headers: names ignore case, of several with one name the first counts. Text is made of what is asked for."""
 
     __slots__ = ("_values",)
 
     def __init__(self, rows: list[tuple[bytes, bytes]]) -> None:
-        values: dict[str, str] = {}
+        values: dict[bytes, bytes] = {}
         for name, value in rows:
-            values.setdefault(name.decode("latin-1").lower(), value.decode("utf-8", "surrogateescape").strip())
+            values.setdefault(name.lower(), value)
         self._values = values
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name.lower()]
+        return _text(self._values[_bytes(name)])
+
+    def get(self, name: str, default: Any = None) -> Any:
+        value = self._values.get(_bytes(name))
+        return default if value is None else _text(value)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self._values
+        return isinstance(name, str) and _bytes(name) in self._values
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return (name.decode("latin-1") for name in self._values)
 
     def __len__(self) -> int:
         return len(self._values)
 
 
+def _bytes(name: str) -> bytes:
+    return name.lower().encode("latin-1", "replace")
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape").strip()
+
+
 class Exchange:
-    """One request's answer as it comes. `begun` is done with the head, `finished` with the whole; both carry the failure."""
+    """One request's answer as it comes. `begun` is done with the head, `finished` with the whole; both carry the failure.
+
+    There is no `begun` where the whole is waited for anyway.
+    """
+
+    __slots__ = (
+        "_inflate",
+        "_max",
+        "_method",
+        "_more",
+        "_pieces",
+        "_room",
+        "begun",
+        "buffered",
+        "finished",
+        "headers",
+        "status",
+    )
 
     def __init__(self, method: str, max_bytes: int | None) -> None:
         loop = asyncio.get_running_loop()
         self.status = 0
-        self.headers: Mapping[str, str] = {}
+        self.headers: Mapping[str, str] = _NO_HEADERS
         self.finished: asyncio.Future[None] = loop.create_future()
-        self.begun: asyncio.Future[None] = loop.create_future()
+        self.begun: asyncio.Future[None] | None = loop.create_future() if max_bytes is None else None
         self._method = method
         self._max = max_bytes
         self._room = max_bytes or 0
@@ -59,11 +89,11 @@ class Exchange:
 
     # -- told by the connection
 
-    def head(self, status: int, rows: list[tuple[bytes, bytes]]) -> None:
-        self.status, self.headers = status, Headers(rows)
+    def head(self, status: int, headers: Headers) -> None:
+        self.status, self.headers = status, headers
         if self._max is not None:
             self.limit(self._max)
-        if not self.begun.done():
+        if self.begun is not None and not self.begun.done():
             self.begun.set_result(None)
 
     def data(self, piece: bytes) -> None:
@@ -91,7 +121,7 @@ class Exchange:
 
     def fail(self, exc: BaseException) -> None:
         for future in (self.begun, self.finished):
-            if not future.done():
+            if future is not None and not future.done():
                 future.set_exception(exc)
                 future.exception()  # told to whoever waits; not a surprise when nobody does
         self._tell()
@@ -170,7 +200,8 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             current.fail(ConnectionLost(_LOST))
             return current
-        self._parser = httptools.HttpResponseParser(self)
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
         self._rows, self._head_size, self._until_close, self._keep = [], 0, False, False
         self._transport.write(head if body is None else head + body)
         return current
@@ -218,6 +249,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._parser = None  # it holds this object
         current = self._current
         if current is None:
             return
@@ -248,10 +280,10 @@ class Connection(asyncio.Protocol):
             if status == 101 or status < 100:
                 raise InvalidResponse("its answer isn't HTTP", detail=f"unexpected status {status}")
             return  # RFC 9110 15.2: an interim answer; the real one follows
-        names = {name.lower() for name, _ in self._rows}
+        headers = Headers(self._rows)
         self._keep = parser.should_keep_alive() and current.has_body
-        self._until_close = b"content-length" not in names and b"transfer-encoding" not in names
-        current.head(status, self._rows)
+        self._until_close = "content-length" not in headers and "transfer-encoding" not in headers
+        current.head(status, headers)
         if not current.has_body:
             self._finish(None)
 
@@ -279,7 +311,7 @@ class Connection(asyncio.Protocol):
         current = self._current
         if current is None:
             return
-        self._current, self._parser = None, None
+        self._current = None
         if exc is not None or not self._keep:
             if self._transport is not None:
                 self._transport.abort()

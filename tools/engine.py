@@ -67,6 +67,7 @@ class HttpEngine:
         try:
             wire.sent = True
             current = connection.begin(request.method, self._head(request), request.body, None)
+            assert current.begun is not None
             await current.begun
             yield _Body(connection, current)
         except BaseException:

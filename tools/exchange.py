@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """What goes out. `url` is finished: absolute, percent-encoded ASCII, no fragment; it is sent as it is (rules F4).
 
@@ -20,7 +20,7 @@ class Request:
     private_headers: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What came back, whatever its status. `headers` ignores case (get_all is of no use here: the first one counts);
     `body` is decompressed, though Content-Encoding is still in `headers`; `url` is where it came from after redirects."""

@@ -65,7 +65,7 @@ MAX_HOPS = 3
 _PATIENCE_S = 600.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallContext:
     """What a wire knows of one call besides name and arguments. `confirm` asks the user, where his client can show a question."""
 
@@ -128,10 +128,10 @@ class Gateway:
         self.first = first
 
     async def call(
-        self, caller: Caller, name: str, arguments: Mapping[str, Any] | None, context: CallContext = CallContext()
+        self, caller: Caller, name: str, arguments: Mapping[str, Any] | None, context: CallContext | None = None
     ) -> Outcome:
         """Runs the tool `name` as `caller`; failures are outcomes, never exceptions (but cancellation and QuestionAsked)."""
-        call_id = new_call_id()
+        call_id, context = new_call_id(), context or CallContext()
         try:
             catalog = self._catalogs.peek(caller.workspace) or await self._catalogs.get(caller.workspace)
             try:

@@ -30,7 +30,7 @@ Action = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallRecord:
     """One call. `status` is the last upstream status, `error_code` None for a success, `bytes` the answer's size, `ms` the whole
     call. `arguments` only where the operator opted in, masked. `seq` is the row's number, once it has one.

@@ -31,7 +31,7 @@ class Trace:
     """What the agent should know of this answer before it reads it, one line each; masked when it is written."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Block:
     """One content block: text, or base64 of binary with its media type."""
 
@@ -41,7 +41,7 @@ class Block:
     media_type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """The end of one call. `text` is what an agent reads (the error text on failure)."""
 

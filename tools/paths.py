@@ -40,7 +40,21 @@ def follow(value: Any, path: Sequence[str], pay: Callable[[int], None]) -> Any:
 
     What isn't found is None, in a list it is skipped. `pay` is told of every four values that are gone through.
     """
+    # Most paths lead through objects only: nothing is gone through then, and nothing has to be collected.
+    at = 0
+    for name in path:
+        if not is_object(value) or name == "*":
+            break
+        if name not in value:
+            return None
+        value = value[name]
+        at += 1
+    else:
+        return value
+    return _collected(value, path, at, pay)
 
+
+def _collected(value: Any, path: Sequence[str], at: int, pay: Callable[[int], None]) -> Any:
     def go(value: Any, at: int) -> tuple[Any, bool]:
         while at < len(path):
             name = path[at]
@@ -73,7 +87,7 @@ def follow(value: Any, path: Sequence[str], pay: Callable[[int], None]) -> Any:
                 collected.append(found)
         return collected, True
 
-    found, _ = go(value, 0)
+    found, _ = go(value, at)
     return found if found is not _ABSENT else None
 
 

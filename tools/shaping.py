@@ -54,7 +54,7 @@ class Shaper:
         return any(part is not None for part in (self.filter, self.mapping, self.key, self.template))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Shaped:
     """Each stage's value; a stage that isn't configured repeats the one before. `text` is whole, uncut."""
 
@@ -119,14 +119,17 @@ def shape(shaper: Shaper, args: Mapping[str, Any], raw: Any) -> Shaped:
     reached = Shaped(raw)
     budget = Budget()
     try:
-        reached = Shaped(raw, after_filter := _filter(shaper, raw))
-        reached = Shaped(raw, after_filter, after_mapping := _map(shaper, after_filter, budget))
-        value = _evaluate(shaper.key, after_mapping, budget, "result_key", "") if shaper.key else after_mapping
-        reached = Shaped(raw, after_filter, after_mapping, value)
-        return Shaped(raw, after_filter, after_mapping, value, _text(shaper, value, args), shaper.template is not None)
+        value = reached.after_filter = _filter(shaper, raw)
+        value = reached.after_mapping = _map(shaper, value, budget)
+        if shaper.key:
+            value = _evaluate(shaper.key, value, budget, "result_key", "")
+        reached.value = value
+        reached.text = _text(shaper, value, args)
+        reached.templated = shaper.template is not None
     except ShapingFailed as e:
         e.partial = reached
         raise
+    return reached
 
 
 def _filter(shaper: Shaper, raw: Any) -> Any:

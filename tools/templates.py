@@ -112,16 +112,18 @@ class _Object(Mapping[str, Any]):
         self._meter = meter
 
     def __getitem__(self, name: str) -> Any:
-        self._meter.pay(1)
-        self._meter.pay_for((name,))
-        return _seen(self._value[name], self._meter)
+        meter = _meter_of_object(self)
+        meter.pay(1)
+        meter.pay_for((name,))
+        return _seen(_value_of_object(self)[name], meter)
 
     def __iter__(self) -> Iterator[str]:
-        self._meter.pay(len(self._value))
-        return iter(self._value)
+        value = _value_of_object(self)
+        _meter_of_object(self).pay(len(value))
+        return iter(value)
 
     def __len__(self) -> int:
-        return len(self._value)
+        return len(_value_of_object(self))
 
     def __str__(self) -> str:
         return _json(self, self._meter)
@@ -164,12 +166,14 @@ class _Array(Sequence[Any]):
         self._meter = meter
 
     def __getitem__(self, index: Any) -> Any:
-        self._meter.pay(1)
-        self._meter.pay_for((index,))
-        return _seen(self._value[index], self._meter)
+        meter = _meter_of_array(self)
+        meter.pay(1)
+        if type(index) is not int:
+            meter.pay_for((index,))
+        return _seen(_value_of_array(self)[index], meter)
 
     def __len__(self) -> int:
-        return len(self._value)
+        return len(_value_of_array(self))
 
     def __str__(self) -> str:
         return _json(self, self._meter)
@@ -182,13 +186,22 @@ class _Array(Sequence[Any]):
         raise AttributeError(f"'{name}' is undefined")
 
 
+# The slots themselves: `self._meter` would go through `__getattribute__` above, which is Python, at each item that is read.
+_meter_of_object: Callable[[_Object], _Meter] = cast("Any", _Object)._meter.__get__
+_value_of_object: Callable[[_Object], dict[str, Any]] = cast("Any", _Object)._value.__get__
+_meter_of_array: Callable[[_Array], _Meter] = cast("Any", _Array)._meter.__get__
+_value_of_array: Callable[[_Array], list[Any]] = cast("Any", _Array)._value.__get__
+
+
 def _seen(value: Any, meter: _Meter) -> Any:
+    if isinstance(value, str):
+        if len(value) >= TEXT_STEP:
+            meter.pay(len(value) // TEXT_STEP)
+        return value
     if is_object(value):
         return _Object(value, meter)
     if is_array(value):
         return _Array(value, meter)
-    if isinstance(value, str):
-        meter.pay(len(value) // TEXT_STEP)
     return value
 
 

@@ -20,6 +20,7 @@ from yarl import URL
 
 from tools.address_guard import NetworkPolicy, check_url
 from tools.dialing import refused
+from tools.due import Deadline, Due
 from tools.engine import HttpEngine
 from tools.errors import (
     AnswerLost,
@@ -77,7 +78,7 @@ class Retry:
     idempotent: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Limits:
     """`deadline_s` for the whole send; `max_bytes` of one answer, decompressed; `redirects` followed at most.
 
@@ -126,6 +127,7 @@ class Upstream:
         self._sleep = sleep
         self._random = random
         self._passed: set[str] = set()
+        self._due = Due()
 
     async def aclose(self) -> None:
         await self._engine.aclose()
@@ -157,12 +159,12 @@ class Upstream:
         wire = Wire()
         log: list[Attempt] = [] if attempts is None else attempts
         ends_at = self._clock() + limits.deadline_s
-        deadline = asyncio.timeout(limits.deadline_s)
+        deadline = Deadline(self._due, limits.deadline_s)
         try:
-            async with deadline:
+            with deadline:
                 return await self._try(request, pool, retry, limits, signer, log, on_progress, wire, ends_at)
         except TimeoutError as exc:
-            if not deadline.expired():
+            if not deadline.expired:
                 raise
             raise _timed_out(request, retry, limits, wire) from exc
 
@@ -175,7 +177,6 @@ class Upstream:
         self._check(request)
         for last in (False, True):
             signed = _signed(request, await signer.sign(request))
-            _check_headers(signed.headers)
             async with self._engine.stream(signed, pool=pool, wire=wire) as stream:
                 answer = Answer(stream.status, stream.headers, b"", request.url)
                 if answer.status == 401 and not last and await signer.refused(answer):
@@ -243,7 +244,6 @@ class Upstream:
         try:
             if signer:
                 request = _signed(request, await signer.sign(request))
-                _check_headers(request.headers)
             outcome = await self._follow(request, pool, limits, wire)
             attempt.status = outcome.status
             attempt.maybe_done = outcome.status in MAYBE_DONE
@@ -307,9 +307,15 @@ def _may_be_sent(name: str) -> bool:
 
 
 def _signed(request: Request, headers: tuple[tuple[str, str], ...]) -> Request:
-    """The credential wins over a header of the same name, and none of it goes to another origin."""
-    names = frozenset(name.lower() for name, _ in headers)
-    kept = tuple(header for header in request.headers if header[0].lower() not in names)
+    """The credential wins over a header of the same name, and none of it goes to another origin. Raises Misconfigured.
+
+    The request's own headers were checked before.
+    """
+    if not headers:
+        return request
+    _check_headers(headers)
+    names = frozenset([name.lower() for name, _ in headers])
+    kept = tuple([header for header in request.headers if header[0].lower() not in names])
     return Request(request.method, request.url, kept + headers, request.body, request.private_headers | names)
 
 
