@@ -43,6 +43,8 @@ def call_result(outcome: Outcome) -> dict[str, Any]:
         }
     if trace.changes:
         meta[f"{META}coerced"] = list(trace.changes)
+    if trace.hidden:
+        meta[f"{META}hidden_characters"] = trace.hidden
     if outcome.task is not None:
         return {"resultType": "task", **outcome.task, "_meta": meta}
     if outcome.passed_on is not None:

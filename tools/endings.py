@@ -15,6 +15,7 @@ from tools.callers import Caller
 from tools.catalog import Catalog
 from tools.error_text import Situation, render
 from tools.errors import CallError
+from tools.hidden_text import visible
 from tools.kinds.mcp.calling import text_of
 from tools.masking import Masker
 from tools.outcome import Block, Outcome, Trace
@@ -57,7 +58,7 @@ def passed_on(call_id: str, tool: Tool, result: dict[str, Any], trace: Trace, st
 
 def notes(trace: Trace, masker: Masker) -> str:
     """What the agent should know before it reads, one line each."""
-    return "".join(f"[{masker.text(note)}]\n" for note in trace.notes)
+    return "".join(f"[{masker.text(visible(note))}]\n" for note in trace.notes)
 
 
 def with_notes(outcome: Outcome, masker: Masker) -> Outcome:

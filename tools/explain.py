@@ -4,6 +4,7 @@ from typing import Any, cast
 
 from tools.descriptions import estimate_tokens
 from tools.errors import ShapingFailed
+from tools.hidden_text import visible
 from tools.kinds.rest import to_json
 from tools.masking import Masker
 from tools.models import TestEndpointResponse
@@ -90,6 +91,8 @@ def explain(outcome: Outcome, masker: Masker) -> dict[str, Any]:
         detail = getattr(error, "detail", None)
         if isinstance(detail, str):
             found["failed"]["detail"] = masker.text(detail)
+    if trace.hidden:
+        found["hidden_characters_removed"] = trace.hidden
     found["agent_sees"] = outcome.text
     return found
 
@@ -140,7 +143,7 @@ def _stages(outcome: Outcome, masker: Masker) -> list[dict[str, Any]]:
         values += [("after_filter", shaped.after_filter), ("after_mapping", shaped.after_mapping)]
     for name, value in values:
         text = value if isinstance(value, str) else to_json(value).decode()
-        rows.append(_row(name, masker.text(text)))
+        rows.append(_row(name, masker.text(visible(text))))
     if not outcome.is_error:
         rows.append(_row("final_result", outcome.text))
     return rows

@@ -41,6 +41,7 @@ from tools.errors import (
     UnknownTool,
 )
 from tools.first_listing import FirstListings, NotListed
+from tools.hidden_text import visible, visible_value
 from tools.history import CallRecord, call_record
 from tools.idempotency import CallKeys
 from tools.kinds.fhir.calling import FhirCall, FhirCalls
@@ -274,8 +275,9 @@ class Gateway:
                 trace.credential = signer.way()
         masker = trace.masker
         if error.said:
-            error.said = masker.text(error.said)
-        text = masker.text(render(error, situation(caller, catalog, tool, arguments, trace, started)))
+            error.said = masker.text(visible(error.said))
+        text = visible(render(error, situation(caller, catalog, tool, arguments, trace, started)))
+        text = masker.text(text)
         return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace, error)
 
     async def apps(self, caller: Caller) -> list[dict[str, Any]]:
@@ -415,7 +417,9 @@ class Gateway:
             text = f"The {tool.integration.name}'s server answered {trace.answer.status}: done, it sent no content."
             return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace)
         shaped = trace.shaped = tool.shaped(trace.arguments or {}, raw.value)
-        text = masker.text(shaped.text)
+        text = visible(shaped.text)  # first: hidden characters within a secret would keep it from being masked
+        trace.hidden += len(shaped.text) - len(text)
+        text = masker.text(text)
         if not text.strip():
             text = f"The {tool.integration.name}'s server answered, and the result is empty."
         limit = tool.endpoint.max_result_length or self.rules.result_budget
@@ -423,7 +427,7 @@ class Gateway:
             limit = max(1, limit - len(notes(trace, masker)))
         if not limit or len(text) <= limit:
             return Outcome(call_id, tool.name, text, (Block("text", text),), elapsed_ms(started), trace)
-        value = masker.value(shaped.written_from)
+        value = masker.value(visible_value(shaped.written_from))
         cut = await self._long.cut(caller, tool, value, text, limit, call_id, kept_as=context.kept_as)
         block = Block("text", cut.text)
         return Outcome(

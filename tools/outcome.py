@@ -29,6 +29,8 @@ class Trace:
     span: CallSpan | None = None
     notes: tuple[str, ...] = ()
     """What the agent should know of this answer before it reads it, one line each; masked when it is written."""
+    hidden: int = 0
+    """Characters that were taken out of the result because a person wouldn't see them (`tools.hidden_text`)."""
 
 
 @dataclass(slots=True)

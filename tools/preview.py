@@ -9,6 +9,7 @@ from tools.cutting import divide, fit
 from tools.endings import new_call_id
 from tools.error_text import Situation, render
 from tools.errors import InvalidRequest, Issue, ShapingFailed
+from tools.hidden_text import visible, visible_value
 from tools.json_value import plain
 from tools.kinds.fhir.bundles import shape_fhir
 from tools.models import EndpointConfig, Integration
@@ -40,8 +41,9 @@ def preview(
     except ShapingFailed as e:
         text = render(e, Situation(tool, endpoint.name, integration.name, writes=False))
         return Outcome(new_call_id(), tool, text, (Block("text", text),), 0.0, trace, e)
-    text = trace.shaped.text
+    text = visible(trace.shaped.text)
+    trace.hidden = len(trace.shaped.text) - len(text)
     limit = endpoint.max_result_length or budget
     if limit and len(text) > limit:
-        _, text = fit(divide(text, trace.shaped.written_from, limit), limit)
+        _, text = fit(divide(text, visible_value(trace.shaped.written_from), limit), limit)
     return Outcome(new_call_id(), tool, text, (Block("text", text),), 0.0, trace)

@@ -26,6 +26,7 @@ from tools.cutting import write
 from tools.endings import new_id
 from tools.errors import InvalidRequest, Issue, NotFound, StorageUnavailable
 from tools.explain import explain, failed_stage
+from tools.hidden_text import visible, visible_value
 from tools.masking import NOTHING_TO_HIDE
 from tools.outcome import Outcome
 from tools.preview import patched
@@ -109,8 +110,8 @@ async def _keep(desk: Desk, caller: Caller, outcome: Outcome) -> str | None:
     raw = outcome.trace.raw
     if raw is None or raw.kind not in ("json", "text"):
         return None
-    text = write(raw.value)
-    kept = KeptResult(_RAW + new_id(), outcome.tool, raw.value, text, _KEPT_LIMIT, desk.now() + KEPT_FOR)
+    text = visible(write(raw.value))
+    kept = KeptResult(_RAW + new_id(), outcome.tool, visible_value(raw.value), text, _KEPT_LIMIT, desk.now() + KEPT_FOR)
     try:
         await desk.results.keep(caller.workspace, caller.id, kept)
     except StorageUnavailable:

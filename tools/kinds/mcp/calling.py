@@ -9,6 +9,7 @@ import mcp_types
 from pydantic import TypeAdapter, ValidationError
 
 from tools.answers import Raw
+from tools.cutting import write
 from tools.errors import (
     AnswerLost,
     CallError,
@@ -19,6 +20,7 @@ from tools.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from tools.hidden_text import visible, visible_value
 from tools.json_schema import wire_name
 from tools.kinds.mcp.mcp_tool import McpTool
 from tools.kinds.mcp.rpc import LinkLost, Message, Progress, RpcError, SessionGone, parsed
@@ -30,6 +32,8 @@ from tools.upstream import Attempt, Request
 
 _BLOCK: TypeAdapter[Any] = TypeAdapter(mcp_types.ContentBlock)
 _ATTEMPTS = 3
+_SHOWN = frozenset({"description", "name", "text", "title"})
+"""What of a content block is read as text."""
 
 
 class Told(Protocol):
@@ -62,12 +66,14 @@ async def call_mcp(
 
     async def told(done: float, total: float | None, message: str | None) -> None:
         if progress is not None:
-            await progress(done, message or "", total)
+            await progress(done, visible(message or ""), total)
 
     result = await _called(
         sessions, tool, values, signer, trace, hops=hops, progress=told if progress is not None else None
     )
-    result = checked(tool.masker(signer.masks).value(result))
+    masker = tool.masker(signer.masks)
+    seen, trace.hidden = without_hidden(checked(masker.value(result)))
+    result = masker.value(seen)  # again: hidden characters within a secret would keep it from being masked
     if tool.is_shaped and result.get("isError"):
         raise UpstreamRefused("says that the call failed", said=text_of(result)[:2000] or None)
     trace.raw = value_of(result)
@@ -155,6 +161,28 @@ def checked(result: Message) -> Message:
         if not blocks:
             found["content"] = [{"type": "text", "text": to_json(structured).decode()}]
     return found
+
+
+def without_hidden(result: Message) -> tuple[Message, int]:
+    """A checked result as people see it (`tools.hidden_text`), and how many characters that took out."""
+    taken = 0
+
+    def seen(value: Any) -> Any:
+        nonlocal taken
+        kept = visible_value(value)
+        if kept is not value:
+            taken += len(write(value)) - len(write(kept))
+        return kept
+
+    def block(shown: Message) -> Message:
+        inner = shown.get("resource")
+        more = {"resource": block(cast("Message", inner))} if isinstance(inner, dict) else {}
+        return {**shown, **{k: seen(v) for k, v in shown.items() if k in _SHOWN}, **more}
+
+    found = {**result, "content": [block(b) for b in result["content"]]}
+    if "structuredContent" in result:
+        found["structuredContent"] = seen(result["structuredContent"])
+    return found, taken
 
 
 def _known(block: Any) -> Any:
