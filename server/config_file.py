@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.parser import Parser
+from yaml.reader import Reader
+from yaml.resolver import Resolver
+from yaml.scanner import Scanner
 
 from tools.errors import InvalidRequest, Issue
 
@@ -18,6 +24,7 @@ Loc = tuple[str | int, ...]
 SUFFIXES = (".yaml", ".yml", ".json")
 _MAX_VALUES = 500_000
 _MAX_DEPTH = 100
+_TOO_DEEP = "too deep or too large: an alias that holds itself?"
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _STRING = "tag:yaml.org,2002:str"
 SCALARS: tuple[tuple[str, str, str], ...] = (
@@ -55,11 +62,11 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One integration of a file. `lines` has the line of every value by its path."""
+    """One integration of a file. `node` is what it was read from, which knows the line of every value."""
 
     data: Any
     file: str
-    lines: Mapping[Loc, int] = field(repr=False)
+    node: Node = field(repr=False)
 
     @property
     def _is_object(self) -> bool:
@@ -72,10 +79,13 @@ class Entry:
 
     def fault(self, loc: Sequence[str | int], message: str, type: str = "value_error") -> Fault:
         """A fault at a path; what isn't in the file (a default, a missing field) is told at what holds it."""
-        at = tuple(loc)
-        while at and at not in self.lines:
-            at = at[:-1]
-        return Fault(self.file, self.lines[at], tuple(loc), message, type)
+        node = self.node
+        for part in loc:
+            inner = _inner(node, part)
+            if inner is None:
+                break
+            node = inner
+        return Fault(self.file, _line(node), tuple(loc), message, type)
 
     def faults(self, error: InvalidRequest) -> list[Fault]:
         """An error of the checks, placed in the file."""
@@ -105,7 +115,7 @@ def read_entries(path: Path, environ: Mapping[str, str] | None) -> list[Entry]:
     first: dict[str, Entry] = {}
     for entry in entries:
         if entry.name is not None and (before := first.setdefault(entry.name, entry)) is not entry:
-            said = f"{entry.name} is in {before.file}:{before.lines[()]} already"
+            said = f"{entry.name} is in {before.file}:{_line(before.node)} already"
             faults.append(entry.fault(("name",), said))
     if faults:
         raise ConfigError(faults)
@@ -125,20 +135,40 @@ def parse_text(text: str, file: str, environ: Mapping[str, str] | None) -> list[
                 raise ConfigError(walk.faults)
             construct = cast("Callable[[Node], Any]", loader.construct_document)  # pyright: ignore[reportUnknownMemberType]
             data = construct(node)
-            entries += _split(data, walk.lines, file)
+            entries += _split(data, node, file)
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         said = " ".join(part for part in (e.context, e.problem) if part)
         raise ConfigError([Fault(file, mark.line + 1 if mark else 1, (), said or "not YAML")]) from None
     except yaml.YAMLError as e:
         raise ConfigError([Fault(file, 1, (), str(e).splitlines()[0])]) from None
+    except RecursionError:
+        raise ConfigError([Fault(file, 1, (), _TOO_DEEP)]) from None
     finally:
         loader.dispose()  # pyright: ignore[reportUnknownMemberType]
     return entries
 
 
-class _Loader(yaml.SafeLoader):
+class _PurePython(Reader, Scanner, Parser):
+    """Where PyYAML was built without libyaml: eight times as slow."""
+
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+
+
+_Events = cast("type[_PurePython]", cast("Any", yaml).cyaml.CParser) if yaml.__with_libyaml__ else _PurePython
+
+
+class _Loader(Composer, _Events, SafeConstructor, Resolver):  # Composer first: libyaml's own knows no limit of depth
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own way; filled below
+
+    def __init__(self, text: str) -> None:
+        _Events.__init__(self, text)
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
 
 
 for _tag, _pattern, _first in SCALARS:
@@ -147,33 +177,37 @@ for _tag, _pattern, _first in SCALARS:
 
 
 class _Walk:
-    """Goes over the nodes once: notes lines, expands variables, finds what YAML itself lets pass."""
+    """Goes over the nodes once: expands variables, finds what YAML itself lets pass."""
 
     def __init__(self, file: str, environ: Mapping[str, str] | None) -> None:
         self._file, self._environ = file, environ
-        self.lines: dict[Loc, int] = {}
         self.faults: list[Fault] = []
+        self._values = 0
         self._expanded: set[int] = set()
 
     def visit(self, node: Node, loc: Loc) -> None:
-        line = node.start_mark.line + 1
-        if len(loc) > _MAX_DEPTH or len(self.lines) > _MAX_VALUES:
-            raise ConfigError([Fault(self._file, line, (), "too deep or too large: an alias that holds itself?")])
-        self.lines[loc] = line
+        if len(loc) > _MAX_DEPTH or self._values > _MAX_VALUES:
+            raise ConfigError([Fault(self._file, _line(node), (), _TOO_DEEP)])
+        self._values += 1
         if isinstance(node, MappingNode):
             seen: set[str] = set()
             for key, value in node.value:
                 name = str(key.value)
                 if name in seen:
-                    self.faults.append(Fault(self._file, key.start_mark.line + 1, loc, f"{name} is given twice"))
+                    self.faults.append(Fault(self._file, _line(key), loc, f"{name} is given twice"))
                 seen.add(name)
                 self.visit(value, (*loc, name))
         elif isinstance(node, SequenceNode):
             for i, item in enumerate(node.value):
                 self.visit(item, (*loc, i))
-        elif isinstance(node, ScalarNode) and node.tag == _STRING and id(node) not in self._expanded:
+        elif (
+            isinstance(node, ScalarNode)
+            and "${" in node.value
+            and node.tag == _STRING
+            and id(node) not in self._expanded
+        ):
             self._expanded.add(id(node))  # an alias shows the same node again
-            node.value = _VARIABLE.sub(lambda found: self._value(found, loc, line), node.value)
+            node.value = _VARIABLE.sub(lambda found: self._value(found, loc, _line(node)), node.value)
 
     def _value(self, found: re.Match[str], loc: Loc, line: int) -> str:
         name = found[1]
@@ -199,25 +233,31 @@ def _read(file: Path, environ: Mapping[str, str] | None) -> list[Entry]:
     return parse_text(text, str(file), environ)
 
 
-def _split(data: Any, lines: Mapping[Loc, int], file: str) -> list[Entry]:
-    """The integrations of one document, each with the lines of its own values."""
+def _split(data: Any, node: Node, file: str) -> list[Entry]:
+    """The integrations of one document."""
     if data is None:
         return []
-    head: Loc = ()
-    items: Any = data
     if isinstance(data, dict) and set(data) == {"integrations"}:  # pyright: ignore[reportUnknownArgumentType] - a file's own data
-        head, items = ("integrations",), data["integrations"]  # pyright: ignore[reportUnknownVariableType]
-        if items is None:
+        data, node = data["integrations"], cast("Node", _inner(node, "integrations"))  # pyright: ignore[reportUnknownVariableType]
+        if data is None:
             return []
-    if not isinstance(items, list):
-        return [Entry(items, file, lines)] if not head else _not_a_list(file, lines)
-    own: list[dict[Loc, int]] = [{} for _ in items]  # pyright: ignore[reportUnknownVariableType]
-    n = len(head)
-    for loc, line in lines.items():
-        if len(loc) > n:
-            own[int(loc[n])][loc[n + 1 :]] = line
-    return [Entry(item, file, mine) for item, mine in zip(items, own, strict=True)]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        if not isinstance(data, list):
+            said = "a list of integrations is expected"
+            raise ConfigError([Fault(file, _line(node), ("integrations",), said)])
+    if not isinstance(data, list):
+        return [Entry(data, file, node)]
+    return [Entry(item, file, own) for item, own in zip(data, node.value, strict=True)]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
-def _not_a_list(file: str, lines: Mapping[Loc, int]) -> list[Entry]:
-    raise ConfigError([Fault(file, lines[("integrations",)], ("integrations",), "a list of integrations is expected")])
+def _inner(node: Node, part: str | int) -> Node | None:
+    """The value at a key or position of a node; None where there is none."""
+    if isinstance(node, MappingNode):
+        # The last: what a merge key brought in stands before the mapping's own.
+        return next((value for key, value in reversed(node.value) if key.value == part), None)
+    if isinstance(node, SequenceNode) and isinstance(part, int) and 0 <= part < len(node.value):
+        return node.value[part]
+    return None
+
+
+def _line(node: Node) -> int:
+    return node.start_mark.line + 1

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from tools.address_guard import NetworkPolicy, check_url
@@ -49,23 +50,58 @@ class CheckRules:
     own_identity: OwnIdentity = NOBODY
 
 
+class GoodEndpoints:
+    """Endpoints that were found without a fault, by everything that their check looks at.
+
+    A write checks its integration whole, and in the event loop: of 1,000 endpoints mostly all but one were checked before.
+    Those with an address or auth of their own are always looked at: what the guard says of an address can change.
+    """
+
+    def __init__(self, most: int = 20_000) -> None:
+        self._most = most
+        self._known: set[bytes] = set()
+
+    def key(self, integration: Integration, endpoint: EndpointConfig) -> bytes | None:
+        if endpoint.base_url is not None or endpoint.auth is not None:
+            return None
+        # repr and not JSON, which has one spelling for several values (NaN and null, 1 and "1" as keys).
+        seen = repr((integration.protocol, integration.base_url, endpoint))
+        return blake2b(seen.encode("utf-8", "surrogatepass"), digest_size=32).digest()
+
+    def __contains__(self, key: bytes | None) -> bool:
+        return key in self._known
+
+    def add(self, key: bytes | None) -> None:
+        if key is not None:
+            if len(self._known) >= self._most:
+                self._known.clear()
+            self._known.add(key)
+
+
 def check(
     integration: Integration,
     others: Iterable[Integration],
     rules: CheckRules,
     taken: Mapping[str, tuple[str, str]] = {},
+    good: GoodEndpoints | None = None,
 ) -> list[Issue]:
     """All faults of one integration as it would be stored. Raises CommandNotAllowed, whatever else is wrong.
 
-    Its names may not be those of `others`, nor be `taken`: name in lower case -> (integration, endpoint).
+    Its names may not be those of `others`, nor be `taken`: name in lower case -> (integration, endpoint). What is in `good`
+    isn't looked at again; what proves to be good is put there.
     """
+    good = GoodEndpoints() if good is None else good
     require_allowed(integration, rules.stdio_allow)
     return [
         *_check_protocol(integration, rules),
         *_check_auth(integration.auth, ("body", "auth"), integration.base_url, rules),
         *_check_identity(integration, rules),
         *_check_names(integration, others, taken, rules.tool_name_max),
-        *(issue for i, e in enumerate(integration.endpoints) for issue in _check_endpoint(integration, i, e, rules)),
+        *(
+            issue
+            for i, e in enumerate(integration.endpoints)
+            for issue in _check_unknown(integration, i, e, rules, good)
+        ),
     ]
 
 
@@ -207,6 +243,18 @@ def _check_names(
         if (by := taken.get(name.lower())) is not None:
             yield Issue(loc, f"its tool would be named {name}, which is taken by {by}")
         taken[name.lower()] = f"endpoint {endpoint.name} (number {i})"
+
+
+def _check_unknown(
+    integration: Integration, i: int, endpoint: EndpointConfig, rules: CheckRules, good: GoodEndpoints
+) -> Iterator[Issue]:
+    key = good.key(integration, endpoint)
+    if key in good:
+        return
+    issues = list(_check_endpoint(integration, i, endpoint, rules))
+    if not issues:
+        good.add(key)
+    yield from issues
 
 
 def _check_endpoint(integration: Integration, i: int, endpoint: EndpointConfig, rules: CheckRules) -> Iterator[Issue]:

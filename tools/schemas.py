@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import jsonschema_rs
@@ -98,10 +99,9 @@ def _check_form(schema: Any) -> list[SchemaFault]:
 
 def _check_meta(schema: Schema) -> list[SchemaFault]:
     """Valid against the 2020-12 meta-schema."""
-    meta = jsonschema_rs.Draft202012Validator({"$ref": "https://json-schema.org/draft/2020-12/schema"}, offline=True)
     bare = {k: v for k, v in schema.items() if k != "$schema"}
     faults: list[SchemaFault] = []
-    for error in meta.iter_errors(bare):
+    for error in _meta_validator().iter_errors(bare):
         loc = tuple(error.instance_path)
         message = f"is not JSON Schema 2020-12: {_short(_best_words(bare, loc) or error.message)}"
         if loc and loc[-1] in ("exclusiveMinimum", "exclusiveMaximum") and isinstance(error.instance, bool):
@@ -112,6 +112,12 @@ def _check_meta(schema: Schema) -> list[SchemaFault]:
         if len(faults) >= _MAX_FAULTS:
             break
     return faults
+
+
+@cache
+def _meta_validator() -> jsonschema_rs.Draft202012Validator:
+    # Compiling it takes as long as everything else that is checked in a schema.
+    return jsonschema_rs.Draft202012Validator({"$ref": "https://json-schema.org/draft/2020-12/schema"}, offline=True)
 
 
 def _best_words(schema: Schema, loc: Loc) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tools.bindings import AllowedSecretPath, bind, provisioned_path, secret_uses
 from tools.callers import Caller
-from tools.checks import CheckRules, check, check_inline, inline_values
+from tools.checks import CheckRules, GoodEndpoints, check, check_inline, inline_values
 from tools.errors import (
     BuiltinReadOnly,
     InvalidRequest,
@@ -92,6 +92,7 @@ class Writer:
         self._registry, self._secrets, self._rules = registry, secrets, rules
         self._allowed, self._prefix, self._builtin = allowed, prefix, builtin
         self._changed, self._now = changed, now
+        self._good = GoodEndpoints()
 
     async def create(self, caller: Caller, request: CreateIntegrationRequest) -> Written:
         """Raises InvalidRequest, NameTaken, SecretPathNotAllowed, StorageUnavailable."""
@@ -244,7 +245,7 @@ class Writer:
         stored: Mapping[str, Binding] = before.bindings if before is not None else {}
         names = [tool_name(new.name, e.name, self._rules.tool_name_max) for e in new.endpoints]
         taken = await self._registry.names_taken(new.workspace_id, names, new.id)
-        issues = issues + check(new, (), self._rules, taken)
+        issues = issues + check(new, (), self._rules, taken, self._good)
         if issues:
             raise InvalidRequest(issues)
         issues = await self._check_key_users(new)
