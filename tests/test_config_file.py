@@ -101,6 +101,18 @@ def test_an_alias_that_holds_itself_ends_with_a_sentence() -> None:
         parse_text("a: &x\n  b: *x\n", "f", {})
 
 
+@pytest.mark.parametrize("depth", [400, 5_000])
+def test_a_file_nested_too_deep_ends_with_a_sentence(depth: int) -> None:
+    with pytest.raises(ConfigError, match=r"too deep|nesting depth"):
+        parse_text("[" * depth + "]" * depth, "a.yaml", {})
+
+
+def test_a_fault_in_what_a_merge_key_brought_in_is_told_at_the_line_where_it_stands() -> None:
+    text = "name: a\nlabels: &l\n  x: 1\n  y: 2\nmore:\n  <<: *l\n  y: 3\n"
+    (entry,) = parse_text(text, "a.yaml", {})
+    assert [entry.fault(("more", key), "m").line for key in ("x", "y", "z")] == [3, 7, 6]
+
+
 def test_a_variable_behind_an_alias_is_expanded_once() -> None:
     entry = parse_text("a: &x $${A}\nb: *x\n", "f", {"A": "no"})[0]
     assert entry.data == {"a": "${A}", "b": "${A}"}

@@ -1,5 +1,6 @@
 """apply, diff, export, check: integrations as files in git."""
 
+import gc
 import json
 import os
 import sys
@@ -164,7 +165,12 @@ def read(file: Path) -> "list[Entry]":
     """The entries of a file that has some, with this shell's environment. Raises ConfigError."""
     from server.config_file import ConfigError, Fault, read_entries
 
-    entries = read_entries(file, os.environ)
+    # Of a file of thousands nothing is garbage before all of it is read: the collector would go over it again and again.
+    gc.disable()
+    try:
+        entries = read_entries(file, os.environ)
+    finally:
+        gc.enable()
     if not entries:
         raise ConfigError([Fault(str(file), 1, (), "there are no integrations in it")])
     return entries
