@@ -6,10 +6,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import anyio
-from mcp.server import Server
 
 from server.access_tokens import AccessTokens, Issuer
 from server.announcements import Announcements
@@ -21,7 +19,7 @@ from server.config_watch import config_watch
 from server.issuer_keys import IssuerKeys
 from server.keyring import Keyring
 from server.launching import Launcher
-from server.mcp_app import make_server
+from server.mcp_app import GatewayServer, make_server
 from server.metrics import Metrics
 from server.process_identity import ProcessIdentity
 from server.protected_resources import ProtectedResources
@@ -119,7 +117,7 @@ class App:
     metrics: Metrics | None
     """Where the operator wants figures."""
 
-    def mcp_server(self, local: Caller | None, *, announces: bool) -> Server[Any]:
+    def mcp_server(self, local: Caller | None, *, announces: bool) -> GatewayServer:
         return make_server(self.toolbox, self.announcements, self.front, local, VERSION, announces=announces)
 
     async def is_ready(self) -> str | None:

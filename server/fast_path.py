@@ -7,6 +7,7 @@ Every MUST is kept: headers that match the body, era by version header, result t
 import asyncio
 import math
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Literal
 
 import anyio
@@ -38,7 +39,10 @@ Era = Literal["modern", "legacy"]
 
 
 class FastPath:
-    """Answers what it is sure of; `handle` says whether it did. `sessions` as in HttpApp."""
+    """Answers what it is sure of; `handle` says whether it did. `sessions` as in HttpApp.
+
+    `asking`: ids of the sessions whose clients show forms.
+    """
 
     def __init__(
         self,
@@ -47,12 +51,14 @@ class FastPath:
         server_info: Mapping[str, Any],
         *,
         sessions: bool,
+        asking: AbstractSet[str],
         max_body: int,
         session_idle_s: float,
     ) -> None:
         self._toolbox, self._manager = toolbox, manager
         self._stamp = {_SERVER_INFO_KEY: dict(server_info)}
         self._sessions, self._max_body, self._session_idle = sessions, max_body, session_idle_s
+        self._asking = asking
         self._accepts: dict[bytes, bool] = {}
         self._envelopes: set[bytes] = set()
         self._running: dict[tuple[str, Any], asyncio.Task[Any]] = {}
@@ -79,7 +85,11 @@ class FastPath:
                 return _replay(messages, receive)
             await _send(send, _list_answer(request_id, page, self._stamp if era == "modern" else None))
             return None
-        if not await self._toolbox.is_endpoint_tool(caller, params["name"]):
+        if era == "modern":
+            asks = "elicitation" in params["_meta"][_CAPABILITIES_KEY]
+        else:
+            asks = headers.get(b"mcp-session-id", b"").decode("latin-1") in self._asking
+        if not await self._toolbox.is_plain_tool(caller, params["name"], asks=asks):
             return _replay(messages, receive)
         context = self._context(era, request_id, params, headers, scope)
         if era == "modern":

@@ -69,6 +69,7 @@ class HttpApp:
                 self._manager,
                 self._server.server_info_stamp,
                 sessions=sessions,
+                asking=self._server.asking,
                 max_body=app.settings.max_body_bytes,
                 session_idle_s=_SESSION_IDLE_S,
             )

@@ -14,9 +14,10 @@ from mcp.server.models import InitializationOptions
 from mcp.shared.exceptions import MCPError
 
 from server.announcements import Announcements
-from server.confirming import Confirmation, ConfirmationNeeded
+from server.confirming import Confirmation, UserAtClient, shows_forms
 from server.tasks import add_tasks, takes_tasks
 from server.wire import LIST_TTL_MS, REQUEST_ID, call_result, came_with
+from tools.approvals import QuestionAsked
 from tools.background import Background
 from tools.callers import Caller
 from tools.errors import CallError, InvalidRequest
@@ -41,10 +42,15 @@ def set_calling(caller: Caller) -> None:
     _calling.set(caller)
 
 
-class _GatewayServer(Server[Any]):
+class GatewayServer(Server[Any]):
     """The manager asks for initialization options without arguments and would advertise no list_changed."""
 
     announces = True
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.asking: set[str] = set()
+        """Ids of the legacy sessions whose clients show forms; the fast path, which can't ask, leaves calls of MCP servers to the SDK."""
 
     def create_initialization_options(
         self,
@@ -64,7 +70,7 @@ def make_server(
     version: str,
     *,
     announces: bool,
-) -> Server[Any]:
+) -> GatewayServer:
     """`local` is the caller where no HTTP request says who it is (stdio); None refuses those.
 
     `background` is None where nothing is run in the background. `announces`: whether legacy connections live long enough to
@@ -102,13 +108,14 @@ def make_server(
             idempotency_key=_idempotency_key(ctx.meta),
             progress=progress,
             confirm=Confirmation(ctx, params),
+            user=UserAtClient(ctx, params) if shows_forms(ctx) else None,
             request_id=ctx.request.scope.get(REQUEST_ID, "") if ctx.request is not None else "",
             came=_came(ctx) if toolbox.is_traced else None,
             takes_tasks=background is not None and takes_tasks(ctx),
         )
         try:
             return call_result(await toolbox.call(caller_of(ctx), params.name, params.arguments, context))
-        except ConfirmationNeeded as e:
+        except QuestionAsked as e:
             return e.result
 
     async def list_resources(
@@ -148,13 +155,18 @@ def make_server(
         if ctx.method in ("initialize", "server/discover") and isinstance(result, dict):
             result["instructions"] = await toolbox.instructions(caller_of(ctx))
         elif announces and ctx.method == "notifications/initialized" and ctx.protocol_version < _HANDSHAKE_ERAS_END:
-            announcements.track(caller_of(ctx).workspace, ctx.session._connection)  # pyright: ignore[reportPrivateUsage] - the SDK has no public handle
+            connection = ctx.session._connection  # pyright: ignore[reportPrivateUsage] - the SDK has no public handle
+            announcements.track(caller_of(ctx).workspace, connection)
+            session = ctx.request.headers.get("mcp-session-id") if ctx.request is not None else None
+            if session is not None and shows_forms(ctx):
+                server.asking.add(session)
+                connection.exit_stack.callback(server.asking.discard, session)
         return result  # pyright: ignore[reportUnknownVariableType] - a wire dict
 
     def schema_of(name: str) -> Mapping[str, Any] | None:
         return toolbox.schema_of(_calling.get() or local, name)
 
-    server = _GatewayServer(  # pyright: ignore[reportCallIssue] - the SDK serializes handlers' wire dicts too
+    server = GatewayServer(  # pyright: ignore[reportCallIssue] - the SDK serializes handlers' wire dicts too
         "integrations-mcp",
         title="Integrations gateway",
         version=version,

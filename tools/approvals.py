@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 from urllib.parse import unquote
 
 from tools.callers import Caller
@@ -33,7 +33,10 @@ State = Literal["waiting", "approved", "denied"]
 
 
 class QuestionAsked(Exception):
-    """Not an error: the call ends with a question to the user, and the wire that raised this knows how to tell it."""
+    """Not an error: the call ends with a question to the user. `code` is what history says of it; `result` what its client gets."""
+
+    code: ClassVar[str] = ApprovalRequired.code
+    result: dict[str, Any]
 
 
 class Confirm(Protocol):

@@ -32,7 +32,6 @@ from tools.endings import (
 from tools.error_text import render
 from tools.errors import (
     ApprovalDenied,
-    ApprovalRequired,
     CallError,
     Internal,
     Misconfigured,
@@ -50,6 +49,7 @@ from tools.kinds.fhir.fhir_tool import FhirTool
 from tools.kinds.mcp.apps import app_tool, listed_apps, read_app
 from tools.kinds.mcp.calling import call_mcp, is_plain_text, text_of
 from tools.kinds.mcp.mcp_tool import McpTool
+from tools.kinds.mcp.questions import User
 from tools.kinds.mcp.sessions import McpSessions
 from tools.long_results import LongResults
 from tools.masking import Masker
@@ -76,6 +76,8 @@ class CallContext:
     kept_as: str | None = None
     """Id under which a background call's result is kept, as long as the call is."""
     confirm: Confirm | None = None
+    user: User | None = None
+    """Whom an MCP upstream may ask while it carries out the call; None where his client shows no forms."""
     insists: bool = False
     """An operator's test, which an open circuit doesn't hold back."""
     request_id: str = ""
@@ -192,7 +194,7 @@ class Gateway:
         try:
             outcome = await self._run(caller, catalog, tool, arguments, context, call_id, trace, started)
         except BaseException as e:
-            why = ApprovalRequired.code if isinstance(e, QuestionAsked) else "cancelled"
+            why = e.code if isinstance(e, QuestionAsked) else "cancelled"
             unseen = Outcome(call_id, tool.name, "", (), elapsed_ms(started), trace, Internal(why))
             self._record(replace(self._row(caller, unseen, tool.integration.id, arguments), error_code=why))
             if trace.span is not None:
@@ -247,9 +249,20 @@ class Gateway:
                     async def admit() -> None:
                         await self._admit(caller, tool, context, trace, passage)
 
-                    hops, told = context.hops + 1, context.progress
                     answered = await call_mcp(
-                        self._mcp, tool, arguments, signer, trace, hops=hops, progress=told, admit=admit
+                        self._mcp,
+                        tool,
+                        arguments,
+                        signer,
+                        trace,
+                        hops=context.hops + 1,
+                        progress=context.progress,
+                        admit=admit,
+                        # A client that comes again with answers would need a second approval of what is one call.
+                        user=None
+                        if tool.needs_approval and context.user and not context.user.asks_now
+                        else context.user,
+                        caller=f"{caller.kind} {caller.id}",
                     )
                     if not self._is_ours_to_shape(tool, answered):
                         return passed_on(call_id, tool, answered, trace, started)

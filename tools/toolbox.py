@@ -120,11 +120,12 @@ class Toolbox:
         """The result of resources/read; None for a page that is none of the caller's. Raises CallErrors."""
         return await self._gateway.read_app(caller, uri, hops)
 
-    async def is_endpoint_tool(self, caller: Caller, name: str) -> bool:
-        """Whether `name` is an endpoint of the catalog, so that a call of it needs nothing but the gateway."""
+    async def is_plain_tool(self, caller: Caller, name: str, *, asks: bool) -> bool:
+        """Whether `name` is an endpoint of the catalog that asks nobody anything, of a client that shows forms (`asks`) or one
+        that doesn't: a call of it needs nothing but the gateway."""
         catalog = self._catalogs.peek(caller.workspace) or await self._catalogs.get(caller.workspace)
         tool = catalog.tools.get(name)
-        return tool is not None and not tool.needs_approval
+        return tool is not None and not tool.needs_approval and not (asks and tool.integration.protocol == "mcp")
 
     def entries(self, catalog: Catalog, caller: Caller) -> list[tuple[str, dict[str, Any]]]:
         """(order, entry) of every listed tool: by name, in search mode pinned tools first."""

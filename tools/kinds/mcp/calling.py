@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import mcp_types
@@ -23,8 +24,9 @@ from tools.errors import (
 from tools.hidden_text import visible, visible_value
 from tools.json_schema import wire_name
 from tools.kinds.mcp.mcp_tool import McpTool
+from tools.kinds.mcp.questions import MAX_ROUNDS, Interview, User
 from tools.kinds.mcp.rpc import LinkLost, Message, Progress, RpcError, SessionGone, parsed
-from tools.kinds.mcp.sessions import McpSessions
+from tools.kinds.mcp.sessions import McpSessions, asker_of, is_modern
 from tools.kinds.rest import HOPS_HEADER, to_json
 from tools.outcome import Trace
 from tools.signing import CallSigner
@@ -52,10 +54,12 @@ async def call_mcp(
     hops: int,
     progress: Told | None,
     admit: Callable[[], Awaitable[None]],
+    user: User | None = None,
+    caller: str = "",
 ) -> Message:
     """The upstream's masked result; in the trace what shaping would begin with. `admit` raises where it may not be sent.
 
-    Raises CallErrors.
+    `user` can be asked, as `caller`, where the upstream wants to. Raises CallErrors, InputRequired.
     """
     prepared = tool.arguments.prepare(arguments)
     trace.changes, trace.arguments = prepared.changes, prepared.values
@@ -68,9 +72,12 @@ async def call_mcp(
         if progress is not None:
             await progress(done, visible(message or ""), total)
 
-    result = await _called(
-        sessions, tool, values, signer, trace, hops=hops, progress=told if progress is not None else None
-    )
+    hears = told if progress is not None else None
+    sending = _Sending(sessions, tool, values, signer, trace, hops, hears)
+    if user is not None and (user.asks_now or is_modern(tool.integration)):
+        result = await sending.result(user, asker_of(tool.integration, caller))
+    else:
+        result = await sending.result(None, "")
     masker = tool.masker(signer.masks)
     seen, trace.hidden = without_hidden(checked(masker.value(result)))
     result = masker.value(seen)  # again: hidden characters within a secret would keep it from being masked
@@ -83,70 +90,97 @@ async def call_mcp(
     return result
 
 
-async def _called(
-    sessions: McpSessions,
-    tool: McpTool,
-    values: Mapping[str, Any],
-    signer: CallSigner,
-    trace: Trace,
-    *,
-    hops: int,
-    progress: Progress | None,
-) -> Message:
-    signs = signer if tool.integration.mcp_transport != "stdio" else None
-    asked = False  # whether a request left whose outcome isn't known
-    deadline = asyncio.timeout(tool.deadline_s)
-    try:
-        async with deadline:
-            for number in range(1, _ATTEMPTS + 1):
-                attempt = Attempt(number, None, 0.0, "first" if number == 1 else "connection lost", 0.0, None)
-                trace.attempts.append(attempt)
-                started = time.monotonic()
-                try:
-                    async with sessions.use(tool.integration, tool.auth) as connected:
-                        signer.masks += tuple(connected.masks)
-                        asked = True
-                        return await connected.session.call(
-                            tool.upstream_name,
-                            values,
-                            schema=tool.schema,
-                            hops=hops,
-                            signer=signs,
-                            progress=progress,
-                            meta={} if trace.span is None else trace.span.carried(),
-                        )
-                except SessionGone:
-                    attempt.error = "it doesn't know the session any more"  # restarted: nothing was done
-                    asked = False
-                except LinkLost as e:
-                    attempt.error, attempt.maybe_done = str(e), e.sent
-                    asked = e.sent
-                    if e.sent and (not tool.retry.idempotent or number > 1):
-                        raise _lost(tool, e) from e
-                except RpcError as e:
-                    attempt.status, attempt.error = e.status, str(e)
-                    raise _refused(e) from e
-                except CallError as e:
-                    attempt.status, attempt.error = e.upstream_status, e.message
-                    raise
-                finally:
-                    attempt.ms = (time.monotonic() - started) * 1000
-            raise UpstreamUnreachable("lost its connection again and again; nothing was sent")
-    except TimeoutError as e:
-        if not deadline.expired():
-            raise
-        sent: Sent = "no" if not asked else "unknown" if tool.writes else "yes"
-        raise UpstreamTimeout(
-            f"no answer within {tool.deadline_s:g} s", sent=sent, retryable=sent != "unknown" or tool.retry.idempotent
-        ) from e
+@dataclass(slots=True)
+class _Sending:
+    """One call under way. `maybe_done`: a request left whose outcome isn't known."""
+
+    sessions: McpSessions
+    tool: McpTool
+    values: Mapping[str, Any]
+    signer: CallSigner
+    trace: Trace
+    hops: int
+    progress: Progress | None
+    maybe_done: bool = False
+
+    async def result(self, user: User | None, asker: str) -> Message:
+        """The result, when `user` was asked all that the upstream wanted to know. Raises CallErrors, InputRequired."""
+        tool, deadline = self.tool, asyncio.timeout(self.tool.deadline_s)
+        interview = None
+        if user is not None:
+            interview = Interview(user, tool.integration.name, lambda: tool.masker(self.signer.masks), deadline)
+        answers = interview.begin() if interview is not None else {}
+        try:
+            async with deadline:
+                for _ in range(MAX_ROUNDS):
+                    result = await self._sent(interview, asker, answers)
+                    if interview is None or result.get("resultType") != "input_required":
+                        return result
+                    self.maybe_done = False
+                    answers = await interview.go_on(result)
+                raise UpstreamRefused("asks for input again and again")
+        except TimeoutError as e:
+            if not deadline.expired():
+                raise
+            sent: Sent = "no" if not self.maybe_done else "unknown" if tool.writes else "yes"
+            raise UpstreamTimeout(
+                f"no answer within {tool.deadline_s:g} s",
+                sent=sent,
+                retryable=sent != "unknown" or tool.retry.idempotent,
+            ) from e
+        finally:
+            if interview is not None:
+                interview.close()
+
+    async def _sent(self, interview: Interview | None, asker: str, answers: Mapping[str, Any]) -> Message:
+        """One request and its answer, sent again where nothing can have been done."""
+        tool, trace = self.tool, self.trace
+        signs = self.signer if tool.integration.mcp_transport != "stdio" else None
+        for number in range(1, _ATTEMPTS + 1):
+            attempt = Attempt(number, None, 0.0, "first" if number == 1 else "connection lost", 0.0, None)
+            trace.attempts.append(attempt)
+            started = time.monotonic()
+            try:
+                async with self.sessions.use(tool.integration, tool.auth, asker) as connected:
+                    self.signer.masks += tuple(connected.masks)
+                    self.maybe_done = True
+                    return await connected.session.call(
+                        tool.upstream_name,
+                        self.values,
+                        schema=tool.schema,
+                        hops=self.hops,
+                        signer=signs,
+                        progress=self.progress,
+                        meta={} if trace.span is None else trace.span.carried(),
+                        asked=interview.answer if interview is not None else None,
+                        answers=answers,
+                    )
+            except SessionGone:
+                attempt.error = "it doesn't know the session any more"  # restarted: nothing was done
+                self.maybe_done = False
+            except LinkLost as e:
+                attempt.error, attempt.maybe_done = str(e), e.sent
+                self.maybe_done = e.sent
+                if e.sent and (not tool.retry.idempotent or number > 1):
+                    raise _lost(tool, e) from e
+            except RpcError as e:
+                attempt.status, attempt.error = e.status, str(e)
+                raise _refused(e) from e
+            except CallError as e:
+                attempt.status, attempt.error = e.upstream_status, e.message
+                raise
+            finally:
+                attempt.ms = (time.monotonic() - started) * 1000
+        raise UpstreamUnreachable("lost its connection again and again; nothing was sent")
 
 
 def checked(result: Message) -> Message:
     """A result that our own clients can take: what they wouldn't know as content becomes text; what they can't give is refused."""
     kind = result.get("resultType", "complete")
     if kind != "complete":
-        what = "asks for input from the user" if kind == "input_required" else f"answered with {str(kind)[:40]!r}"
-        raise UpstreamRefused(f"{what}, which this gateway doesn't pass on")
+        if kind == "input_required":
+            raise UpstreamRefused("asks for input from the user, and the caller's client can't be asked here")
+        raise UpstreamRefused(f"answered with {str(kind)[:40]!r}, which this gateway doesn't pass on")
     content = result.get("content")
     if not isinstance(content, list):
         if "structuredContent" not in result:

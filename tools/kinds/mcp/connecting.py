@@ -48,10 +48,16 @@ class Connected:
 
 
 async def connect(
-    c: Connecting, integration: Integration, auth: AuthConfig | None, era: Era | None, notice: Notice
+    c: Connecting,
+    integration: Integration,
+    auth: AuthConfig | None,
+    era: Era | None,
+    notice: Notice,
+    *,
+    asks: bool = False,
 ) -> Connected:
-    """Within CONNECT_S. Raises CallErrors; nothing stays behind then."""
-    connection = _Connection(c, integration, auth, notice)
+    """Within CONNECT_S. `asks` as in `session.agree`. Raises CallErrors; nothing stays behind then."""
+    connection = _Connection(c, integration, auth, notice, asks)
     deadline = asyncio.timeout(CONNECT_S)
     try:
         async with deadline:
@@ -75,8 +81,10 @@ async def connect(
 class _Connection:
     """One attempt; the old SDKs die of the probe, so it may take two links."""
 
-    def __init__(self, c: Connecting, integration: Integration, auth: AuthConfig | None, notice: Notice) -> None:
-        self._c, self._integration, self._notice = c, integration, notice
+    def __init__(
+        self, c: Connecting, integration: Integration, auth: AuthConfig | None, notice: Notice, asks: bool
+    ) -> None:
+        self._c, self._integration, self._notice, self._asks = c, integration, notice, asks
         _, secret, _ = split_headers(integration.mcp_headers or {}, ())
         self.masks: set[str] = set()
         self._signer = _Signer(c, integration, auth, secret, self.masks)
@@ -87,13 +95,13 @@ class _Connection:
             era = "handshake"  # the old transport is older than the probe, and old servers hang on it
         self._link = await self._open()
         try:
-            return await agree(self._link, self._c.client, era)
+            return await agree(self._link, self._c.client, era, asks=self._asks)
         except (ProbeFailed, RpcError, LinkLost):
             if era == "handshake":
                 raise
             await self.drop()
             self._link = await self._open()
-            return await agree(self._link, self._c.client, "handshake")
+            return await agree(self._link, self._c.client, "handshake", asks=self._asks)
 
     async def drop(self) -> str | None:
         """Closes the link; gives the last words of a process."""

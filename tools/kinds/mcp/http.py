@@ -21,7 +21,7 @@ from tools.kinds.mcp.rpc import (
     Notice,
     RpcError,
     SessionGone,
-    answer_to,
+    answered,
     encoded,
     numbered,
     parsed,
@@ -146,12 +146,16 @@ class HttpLink:
         params = cast("Mapping[str, Any]", message.get("params") or {})
         if message.get("id") is not None:
             if self._session is not None or self.version is not None:
-                self._later(self._tell(answer_to(method, message["id"])))
+                self._later(self._answer(method, message["id"], params, ask))
         elif method == "notifications/progress":
             if ask is not None and ask.progress is not None:
                 await report(ask.progress, dict(params))
         else:
             self._notice(method, params)
+
+    async def _answer(self, method: str, number: Any, params: Mapping[str, Any], ask: Ask | None) -> None:
+        """A question on the stream of a call belongs to that call."""
+        await self._tell(await answered(method, number, dict(params), ask.asked if ask is not None else None))
 
     async def _refused(self, stream: Stream, ask: Ask) -> Exception:
         error, body = await refusal_of(stream, self._target.url)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from tools.errors import GatewayError, NotFound, UpstreamRefused, UpstreamUnreachable
 from tools.kinds.mcp.described import kept
@@ -41,6 +42,7 @@ class McpListings:
         self._sessions, self._store, self._changed, self._sleep = sessions, store, changed, sleep
         self._pending: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         sessions.on_change = self.soon
 
     async def read(self, integration: Integration, *, accept: bool = False) -> UpstreamTools:
@@ -49,8 +51,13 @@ class McpListings:
         Raises CallErrors where the upstream can't be asked (what was kept before stays), NotFound, StorageUnavailable,
         TimeoutError.
         """
+        turn = self._locks.setdefault(integration.id, asyncio.Lock())
+        async with asyncio.timeout(READ_S), turn:
+            return await self._read(integration, accept)
+
+    async def _read(self, integration: Integration, accept: bool) -> UpstreamTools:
         try:
-            async with asyncio.timeout(READ_S), self._sessions.use(integration, integration.auth) as connected:
+            async with self._sessions.use(integration, integration.auth) as connected:
                 found = await connected.session.tools()
                 session, masks = connected.session, set(connected.masks)
         except RpcError as e:
@@ -59,6 +66,8 @@ class McpListings:
             raise UpstreamUnreachable(f"ended the connection before the list of its tools ({e})") from e
         source = f"{integration.mcp_transport} {integration.mcp_url or integration.mcp_command or ''}"
         before = integration.upstream_tools
+        if before is None:  # another reading may have been the first meanwhile: what it saw is what holds
+            before = (await self._store.get(integration.workspace_id, integration.id)).upstream_tools
         if accept or (before is not None and before.source != source):
             before = None
         # An upstream that echoes our credential in a description would hand it to every model (rules J6).

@@ -29,6 +29,10 @@ _LONG_NUMBER = re.compile(rb"[:,\[\s]-?[0-9]{17}")
 UNSUPPORTED_VERSION = -32022
 
 
+Asked = Callable[[Mapping[str, Any]], Awaitable[Message]]
+"""Answers the params of an `elicitation/create`. Raises RpcError."""
+
+
 class RpcError(Exception):
     """The upstream answered a request with a JSON-RPC error. `status` is the HTTP status that it came with."""
 
@@ -51,13 +55,17 @@ class SessionGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request. `signer` signs it where HTTP carries it; None: the link's own. `headers` go along over HTTP."""
+    """One request. `signer` signs it where HTTP carries it; None: the link's own. `headers` go along over HTTP.
+
+    `asked` answers the upstream's questions to the user that belong to this request.
+    """
 
     method: str
     params: Message
     progress: Progress | None = None
     signer: CallSigner | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    asked: Asked | None = None
 
 
 class Link(Protocol):
@@ -80,6 +88,8 @@ class Link(Protocol):
 class _Waiting:
     answer: asyncio.Future[Message]
     progress: Progress | None
+    is_call: bool
+    asked: Asked | None
     reports: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
 
 
@@ -99,7 +109,9 @@ class Peer:
         if self._failed is not None:
             raise LinkLost(str(self._failed), sent=False)
         number = next(self._numbers)
-        waiting = self._waiting[number] = _Waiting(asyncio.get_running_loop().create_future(), ask.progress)
+        waiting = self._waiting[number] = _Waiting(
+            asyncio.get_running_loop().create_future(), ask.progress, ask.method == "tools/call", ask.asked
+        )
         try:
             await (write or self.write)(encoded(numbered(ask, number)))
             result = await waiting.answer
@@ -133,7 +145,7 @@ class Peer:
         method, number = message.get("method"), message.get("id")
         if isinstance(method, str):
             if number is not None:
-                self._later(self.write(encoded(answer_to(method, number))))
+                self._later(self._answer(method, number, message.get("params")))
             else:
                 self._notified(method, message.get("params") or {})
             return
@@ -144,6 +156,12 @@ class Peer:
             waiting.answer.set_result(result_of(message))
         except (RpcError, InvalidResponse) as e:
             waiting.answer.set_exception(e)
+
+    async def _answer(self, method: str, number: Any, params: Any) -> None:
+        """A stream that all calls share doesn't say to which a question belongs: only the call that runs alone can be asked."""
+        calls = [w for w in self._waiting.values() if w.is_call]
+        asked = calls[0].asked if len(calls) == 1 else None
+        await self.write(encoded(await answered(method, number, params, asked)))
 
     def _notified(self, method: str, params: Message) -> None:
         if method == "notifications/progress":
@@ -209,8 +227,19 @@ def result_of(message: Message) -> Message:
     return cast("Message", result)
 
 
+async def answered(method: str, number: Any, params: Any, asked: Asked | None) -> Message:
+    """The answer to an upstream's own request: a question to the user goes to `asked`."""
+    if asked is None or method != "elicitation/create":
+        return answer_to(method, number)
+    try:
+        found = await asked(cast("Message", params) if isinstance(params, dict) else {})
+    except RpcError as e:
+        return {"jsonrpc": "2.0", "id": number, "error": {"code": e.code, "message": e.message}}
+    return {"jsonrpc": "2.0", "id": number, "result": found}
+
+
 def answer_to(method: str, number: Any) -> Message:
-    """What we answer to an upstream's own requests: we declare no capabilities, so only ping is in order."""
+    """What we answer to an upstream's own requests: we declare nothing else, so only ping is in order."""
     if method == "ping":
         return {"jsonrpc": "2.0", "id": number, "result": {}}
     error = {"code": METHOD_NOT_FOUND, "message": f"{method} is not supported by this client"}

@@ -15,7 +15,7 @@ from mcp.shared.inbound import encode_header_value, mcp_param_headers, x_mcp_hea
 
 from tools.errors import CallError, InvalidResponse, Misconfigured
 from tools.kinds.mcp.http import VERSION, HttpLink
-from tools.kinds.mcp.rpc import UNSUPPORTED_VERSION, Ask, Link, LinkLost, Message, Progress, RpcError
+from tools.kinds.mcp.rpc import UNSUPPORTED_VERSION, Ask, Asked, Link, LinkLost, Message, Progress, RpcError
 from tools.kinds.rest import HOPS_HEADER
 from tools.signing import CallSigner
 
@@ -28,7 +28,8 @@ MAX_TOOLS = 1000
 _MAX_PAGES = 100
 _META = "io.modelcontextprotocol/"
 _CAPABILITIES: Message = {"extensions": {f"{_META}ui": {"mimeTypes": ["text/html;profile=mcp-app"]}}}
-"""Pages of MCP Apps are passed on; of what an upstream may ask of its client, nothing is."""
+"""Pages of MCP Apps are passed on; of what an upstream may ask of its client, nothing is, but forms to users who can be asked."""
+_ASKING: Message = {**_CAPABILITIES, "elicitation": {"form": {}}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +83,23 @@ class Session:
         signer: CallSigner | None,
         progress: Progress | None,
         meta: Mapping[str, str] = MappingProxyType({}),
+        asked: Asked | None = None,
+        answers: Mapping[str, Any] = MappingProxyType({}),
     ) -> Message:
-        """The result as it came, whatever its resultType. `meta` goes along in `_meta`. Raises as `Link.request` does."""
+        """The result as it came, whatever its resultType. `meta` goes along in `_meta`.
+
+        `asked` is there where the user can be asked; `answers` are `inputResponses` and `requestState` of 2026-07-28. Raises as
+        `Link.request` does.
+        """
         params: Message = {"name": name, "arguments": dict(arguments)}
         headers: tuple[tuple[str, str], ...] = ((HOPS_HEADER, str(hops)),)
         if meta:
             params["_meta"] = dict(meta)
         if self.is_modern:
-            params["_meta"] = {**meta, **self._meta()}
+            params |= answers
+            params["_meta"] = {**meta, **modern_meta(self._client, asks=asked is not None)}
             headers = (*headers, *modern_headers("tools/call", name), *_param_headers(schema, arguments))
-        return await self.link.request(Ask("tools/call", params, progress, signer, headers))
+        return await self.link.request(Ask("tools/call", params, progress, signer, headers, asked))
 
     async def read(self, uri: str, *, hops: int, signer: CallSigner | None) -> Message:
         """The result of resources/read as it came. Raises as `Link.request` does."""
@@ -133,11 +141,11 @@ class Session:
         return modern_meta(self._client)
 
 
-def modern_meta(client: ClientInfo) -> Message:
+def modern_meta(client: ClientInfo, *, asks: bool = False) -> Message:
     """What each request of 2026-07-28 says of the client."""
     return {
         f"{_META}protocolVersion": MODERN,
-        f"{_META}clientCapabilities": _CAPABILITIES,
+        f"{_META}clientCapabilities": _ASKING if asks else _CAPABILITIES,
         f"{_META}clientInfo": {"name": client.name, "version": client.version},
     }
 
@@ -154,15 +162,17 @@ def _param_headers(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> t
     return tuple(mcp_param_headers(x_mcp_header_map(schema), arguments).items())
 
 
-async def agree(link: Link, client: ClientInfo, era: Era | None, *, probe_s: float = PROBE_S) -> Session:
-    """The session over a fresh link. `era` None finds out. Raises ProbeFailed, RpcError, LinkLost and CallErrors."""
+async def agree(
+    link: Link, client: ClientInfo, era: Era | None, *, asks: bool = False, probe_s: float = PROBE_S
+) -> Session:
+    """The session over a fresh link. `era` None finds out. `asks`: a handshake says that users can be asked. Raises ProbeFailed, RpcError, LinkLost and CallErrors."""
     if era != "handshake":
         session = await _discovered(link, client, probe_s if era is None else None)
         if session is not None:
             return session
         if link.ended.done():
             raise ProbeFailed
-    return await _shaken(link, client)
+    return await _shaken(link, client, asks)
 
 
 async def _discovered(link: Link, client: ClientInfo, within: float | None) -> Session | None:
@@ -195,10 +205,10 @@ async def _discovered(link: Link, client: ClientInfo, within: float | None) -> S
     return Session(link, client, MODERN, info, _object(found.get("capabilities")))
 
 
-async def _shaken(link: Link, client: ClientInfo) -> Session:
+async def _shaken(link: Link, client: ClientInfo, asks: bool) -> Session:
     params = {
         "protocolVersion": HANDSHAKE,
-        "capabilities": _CAPABILITIES,
+        "capabilities": _ASKING if asks else _CAPABILITIES,
         "clientInfo": {"name": client.name, "version": client.version},
     }
     found = await link.request(Ask("initialize", params))

@@ -22,6 +22,9 @@ from tools.models import AuthConfig, Integration
 
 IDLE_S = 300.0
 MAX_SESSIONS = 500
+SHARED_ASKER = "*"
+FIRST_ASKING = "2025-06-18"
+"""The protocol version that brought elicitation."""
 _BACKOFF_S = (0.5, 30.0)
 
 
@@ -37,17 +40,29 @@ class McpSessions:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connecting, self._idle, self._max, self._clock = connecting, idle_s, max_sessions, clock
-        self._warm: dict[tuple[str, str], _Warm] = {}
+        self._warm: dict[tuple[str, str, str], _Warm] = {}
         self._retiring: set[_Warm] = set()
         self.on_change: Callable[[Integration], None] = lambda _: None
 
     @asynccontextmanager
-    async def use(self, integration: Integration, auth: AuthConfig | None) -> AsyncGenerator[Connected, None]:
-        """A connected session, connecting where there is none. Raises CallErrors: nothing was sent."""
-        warm = self._of(integration, auth)
+    async def use(
+        self, integration: Integration, auth: AuthConfig | None, asker: str = ""
+    ) -> AsyncGenerator[Connected, None]:
+        """A connected session, connecting where there is none. Raises CallErrors: nothing was sent.
+
+        `asker` (see `asker_of`) names the session of callers that can be asked; one of a single caller ends with a call that
+        was given up, since a late question of that would be put to the next.
+        """
+        warm = self._of(integration, auth, asker)
         warm.users += 1
         try:
             yield await warm.connected()
+        except asyncio.CancelledError:
+            if asker not in ("", SHARED_ASKER) and not warm.retired:
+                key = next((k for k, w in self._warm.items() if w is warm), None)
+                if key is not None:
+                    self._retire(self._warm.pop(key))
+            raise
         finally:
             warm.used_at = self._clock()
             warm.users -= 1
@@ -69,8 +84,8 @@ class McpSessions:
         self._warm.clear()
         await asyncio.gather(*(warm.stop() for warm in everything))
 
-    def _of(self, integration: Integration, auth: AuthConfig | None) -> "_Warm":
-        key = (integration.id, "" if auth is None or auth == integration.auth else auth.model_dump_json())
+    def _of(self, integration: Integration, auth: AuthConfig | None, asker: str) -> "_Warm":
+        key = (integration.id, "" if auth is None or auth == integration.auth else auth.model_dump_json(), asker)
         warm = self._warm.get(key)
         if warm is not None and (warm.integration is integration or warm.source == source_of(integration, auth)):
             warm.integration = integration
@@ -79,7 +94,7 @@ class McpSessions:
             self._retire(self._warm.pop(key))
         if len(self._warm) >= self._max:
             self._make_room()
-        made = self._warm[key] = _Warm(self, integration, auth)
+        made = self._warm[key] = _Warm(self, integration, auth, asks=bool(asker))
         return made
 
     def _make_room(self) -> None:
@@ -101,7 +116,7 @@ class McpSessions:
             if method == "notifications/tools/list_changed":
                 self.on_change(warm.integration)
 
-        return await connect(self._connecting, warm.integration, warm.auth, warm.era, notice)
+        return await connect(self._connecting, warm.integration, warm.auth, warm.era, notice, asks=warm.asks)
 
     def closed(self, warm: "_Warm") -> None:
         self._retiring.discard(warm)
@@ -120,7 +135,8 @@ class McpSessions:
 class _Warm:
     """One upstream with one credential. `era` is None until a connection has found it out."""
 
-    def __init__(self, owner: McpSessions, integration: Integration, auth: AuthConfig | None) -> None:
+    def __init__(self, owner: McpSessions, integration: Integration, auth: AuthConfig | None, *, asks: bool) -> None:
+        self.asks = asks
         self._sessions, self.integration, self.auth = owner, integration, auth
         self.source = source_of(integration, auth)
         self.users, self.retired, self.used_at = 0, False, owner.now()
@@ -221,6 +237,24 @@ def source_of(integration: Integration, auth: AuthConfig | None) -> str:
         {path: binding.model_dump() for path, binding in sorted(i.bindings.items())},
     )
     return hashlib.sha256(orjson.dumps(parts)).hexdigest()
+
+
+def asker_of(integration: Integration, caller: str) -> str:
+    """Which session serves a caller whose user can be asked.
+
+    A handshake declares that once for a session, so callers who can't be asked have another one. Over streamable HTTP a question
+    comes on the stream of its call, so one session serves all who can. On the one stream of stdio and SSE nothing says to which
+    call a question belongs: each caller has a session of his own. 2026-07-28 declares it request by request: no session of its own.
+    """
+    known = integration.upstream_tools
+    if known is None or is_modern(integration) or known.protocol_version < FIRST_ASKING:
+        return ""
+    return SHARED_ASKER if integration.mcp_transport == "http" else caller
+
+
+def is_modern(integration: Integration) -> bool:
+    """Whether its tools were read over 2026-07-28."""
+    return era_of(integration) == "modern"
 
 
 def era_of(integration: Integration) -> Era | None:
