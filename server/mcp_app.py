@@ -29,6 +29,7 @@ from tools.tracing import CameWith
 CALLER = "integrations_mcp.caller"
 """Key of the Caller in an HTTP request's ASGI scope; set by `server.http`."""
 _HANDSHAKE_ERAS_END = "2026"
+_APPS = "io.modelcontextprotocol/ui"
 _RESOURCE_NOT_FOUND = -32002
 """Before 2026-07-28 (2025-11-25, resources, "Error Handling"); then it is invalid params."""
 _WHOLE: dict[str, Any] = {"resultType": "complete", "ttlMs": LIST_TTL_MS, "cacheScope": "private"}
@@ -112,6 +113,7 @@ def make_server(
             request_id=ctx.request.scope.get(REQUEST_ID, "") if ctx.request is not None else "",
             came=_came(ctx) if toolbox.is_traced else None,
             takes_tasks=background is not None and takes_tasks(ctx),
+            shows_apps=_shows_apps(ctx),
         )
         try:
             return call_result(await toolbox.call(caller_of(ctx), params.name, params.arguments, context))
@@ -190,6 +192,11 @@ def hops_of(headers: Mapping[str, str]) -> int:
     """How many gateways this request came through already; 0 where it doesn't say. A number too long to be meant is many."""
     text = headers.get(HOPS_HEADER.lower(), "0")
     return int(text[:9]) if text.isascii() and text.isdigit() else 0
+
+
+def _shows_apps(ctx: ServerRequestContext[Any, Any]) -> bool:
+    capabilities = ctx.session.client_capabilities
+    return capabilities is not None and _APPS in (capabilities.extensions or ())
 
 
 def _came(ctx: ServerRequestContext[Any, Any]) -> CameWith:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from mcp.client import Client
+from mcp.client.extension import advertise
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from tests.mcp_upstreams import lowlevel
 from tests.world import World, gateway, http, served
 from tools.errors import CircuitOpen, UpstreamUnreachable
-from tools.kinds.mcp.described import app_of, meta_of
+from tools.kinds.mcp.described import app_of, is_for_pages, meta_of
 
 pytestmark = pytest.mark.anyio
 SMALL = str(Path(lowlevel.__file__).with_name("small.py"))
@@ -85,3 +86,37 @@ def test_only_a_uri_of_the_ui_scheme_is_a_page_and_a_shaped_tool_has_none() -> N
     assert app_of({"_meta": {"ui": "x"}}, "up") is None
     tool = {"_meta": {"ui": {"resourceUri": "ui://a/b", "visibility": ["app"]}, "ui/resourceUri": "ui://a/b", "x": 1}}
     assert meta_of(tool, None) == {"ui": {"visibility": ["app"]}, "x": 1}
+
+
+UI = "io.modelcontextprotocol/ui"
+PAGES = {"mimeTypes": ["text/html;profile=mcp-app"]}
+
+
+@pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])
+async def test_a_page_calls_its_servers_tools_by_their_own_names(world: World, mode: Any) -> None:
+    one = (await world.app.admin.get(world.owner, "one")).id
+    narrowed = await world.key("agent", integrations=frozenset({one}))
+
+    async def called(key: str, *extensions: Any) -> Any:
+        async with (
+            served(world) as url,
+            http(url, key) as client,
+            Client(
+                streamable_http_client(url + "/mcp", http_client=client), mode=mode, extensions=list(extensions)
+            ) as mcp,
+        ):
+            return await mcp.call_tool("echo", {"text": "hello"})
+
+    through = await called(narrowed, advertise(UI, PAGES))
+    assert [b.text for b in through.content if b.type == "text"] == ["hello"]
+    # A client that shows no pages has no page that calls; and where two servers have the name, nobody can tell whose is meant.
+    for refused in (await called(narrowed), await called(await world.key("agent"), advertise(UI, PAGES))):
+        assert refused.is_error
+        assert "[unknown_tool]" in str(refused.content)
+
+
+def test_what_a_page_may_call_is_what_its_server_says() -> None:
+    assert is_for_pages({})
+    assert is_for_pages({"_meta": {"ui": {"visibility": ["app"]}}})
+    assert not is_for_pages({"_meta": {"ui": {"visibility": ["model"]}}})
+    assert not is_for_pages({"_meta": {"ui": {"visibility": "app"}}})

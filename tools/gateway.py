@@ -46,7 +46,7 @@ from tools.idempotency import CallKeys
 from tools.kinds.fhir.calling import FhirCall, FhirCalls
 from tools.kinds.fhir.cursors import Cursors
 from tools.kinds.fhir.fhir_tool import FhirTool
-from tools.kinds.mcp.apps import app_tool, listed_apps, read_app
+from tools.kinds.mcp.apps import app_tool, called_by_page, listed_apps, read_app
 from tools.kinds.mcp.calling import call_mcp, is_plain_text, text_of
 from tools.kinds.mcp.mcp_tool import McpTool
 from tools.kinds.mcp.questions import User
@@ -78,6 +78,8 @@ class CallContext:
     confirm: Confirm | None = None
     user: User | None = None
     """Whom an MCP upstream may ask while it carries out the call; None where his client shows no forms."""
+    shows_apps: bool = False
+    """Whether the client shows pages of MCP Apps, which call tools by their server's own names."""
     insists: bool = False
     """An operator's test, which an open circuit doesn't hold back."""
     request_id: str = ""
@@ -141,7 +143,8 @@ class Gateway:
                 tool = catalog.find(caller, name)
             except UnknownTool:
                 catalog = await self.first.catalog_with(caller, name, catalog)
-                tool = catalog.find(caller, name)
+                paged = called_by_page(catalog.view(caller).tools, name) if context.shows_apps else None
+                tool = paged or catalog.find(caller, name)
         except CallError as e:
             return self._recorded(caller, refused(call_id, name, e, context.request_id), None, arguments)
         except NotListed as e:

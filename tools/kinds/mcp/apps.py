@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from tools.errors import InvalidResponse, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
 from tools.json_schema import is_array, is_object
+from tools.kinds.mcp.described import is_for_pages
 from tools.kinds.mcp.mcp_tool import McpTool
 from tools.kinds.mcp.rpc import LinkLost, Message, RpcError, SessionGone
 from tools.kinds.mcp.sessions import McpSessions
@@ -20,6 +21,22 @@ from tools.tool import Tool
 def app_tool(tools: Iterable[Tool], uri: str) -> McpTool | None:
     """The first of `tools` that names the page published as `uri`."""
     return next((t for t in tools if isinstance(t, McpTool) and t.app is not None and t.app.published == uri), None)
+
+
+def called_by_page(tools: Iterable[Tool], name: str) -> McpTool | None:
+    """The tool that a page means by its server's own name, where exactly one of `tools` can be meant.
+
+    Hosts pass a page's tools/call on as it is, and nothing in it says which page called (SEP-1865, "Standard MCP Messages"). So the
+    tool must be of a server that shows a page, be for pages too, and give what the server gives.
+    """
+    among = [t for t in tools if isinstance(t, McpTool)]
+    paged = {t.integration.id for t in among if t.app is not None}
+    found = [
+        t
+        for t in among
+        if t.upstream_name == name and t.integration.id in paged and not t.is_shaped and is_for_pages(t.described)
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def listed_apps(tools: Iterable[Tool]) -> list[dict[str, Any]]:

@@ -185,6 +185,14 @@ def app_of(tool: Described, integration: str) -> App | None:
     return App(uri, f"ui://{integration}/{uri.removeprefix('ui://')}")
 
 
+def is_for_pages(tool: Described) -> bool:
+    """Whether pages of its server may call it (`_meta.ui.visibility`)."""
+    meta = tool.get("_meta")
+    ui = meta.get("ui") if is_object(meta) else None
+    visibility = ui.get("visibility") if is_object(ui) else None
+    return visibility is None or (isinstance(visibility, list) and "app" in visibility)
+
+
 def meta_of(tool: Described, app: App | None) -> dict[str, Any]:
     """The tool's `_meta` for hosts, with the page's published URI; without `app` it has no page."""
     given = tool.get("_meta")
