@@ -69,6 +69,7 @@ from tools.kinds.mcp.mcp_tool import mcp_tools_of
 from tools.kinds.mcp.session import ClientInfo
 from tools.kinds.mcp.sessions import McpSessions
 from tools.models import Integration
+from tools.patience import Patience
 from tools.reading_on import ReadingOn
 from tools.secret_admin import SecretAdmin
 from tools.secrets import SecretStore
@@ -218,7 +219,8 @@ def _assemble(
             return fhir_tools_of(integration, parts_of(integration), settings.tool_name_max)
         return tools_of(integration, parts_of(integration), settings.tool_name_max)
 
-    catalogs = Catalogs(registry, make_tools)
+    patience = Patience()
+    catalogs = Catalogs(registry, make_tools, patience=patience)
     results = SqlResultStore(database, ring)
     history = WrittenBehind(SqlHistory(database), HistoryRules(settings.history_days, settings.audit_days))
     metrics = Metrics(named(catalogs)) if settings.metrics_token is not None else None
@@ -271,6 +273,7 @@ def _assemble(
         record=record,
         background=front,
         tracer=traces,
+        patience=patience,
     )
     make_writer = partial(
         Writer,
@@ -300,7 +303,7 @@ def _assemble(
         tool_mode=settings.tool_mode,
         pinned=settings.pinned_tools,
     )
-    keys = Keys(key_store)
+    keys = Keys(key_store, patience=patience)
     access, trusted = _open_access(settings, registry)
     resources = ProtectedResources(settings.public_url, settings.identity_providers) if access else None
     app = App(
@@ -337,6 +340,7 @@ def _assemble(
         tokens.aclose,
         upstream.aclose,
         *trusted,
+        patience.aclose,
         keys.write_used,
         history.close,
         *closing,

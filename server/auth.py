@@ -15,10 +15,12 @@ from datetime import UTC, datetime, timedelta
 
 from tools.callers import ROLE_PERMISSIONS, Caller, Permission, Role
 from tools.errors import Forbidden, RateLimited, StorageUnavailable, Unauthenticated
+from tools.patience import Patience
 from tools.registry import ApiKey, KeyStore
 
 KEY_PREFIX = "imcp_"
 _MAX_CACHED, _MAX_FAILED = 100_000, 10_000
+_GO_ON_S = 5.0
 _PREFIX = len(KEY_PREFIX) + 6
 """Characters of a key that are counted as one key being guessed: 36 bits of 256."""
 
@@ -36,6 +38,8 @@ class _Seen:
     row: ApiKey
     caller: Caller
     checked_at: float
+    go_on_until: float = float("-inf")
+    """The registry didn't answer just now: it isn't asked again before."""
 
 
 def hash_key(api_key: str) -> bytes:
@@ -111,8 +115,10 @@ class Keys:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         limit: GuessLimit | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._store = store
+        self._patience = patience or Patience()
         self._trust, self._offline = trust_s, offline_s
         self._clock, self._now = clock, now
         self._limit = limit or GuessLimit(clock=clock)
@@ -132,10 +138,15 @@ class Keys:
         seen = self._seen.get(digest)
         if seen is not None and self._clock() - seen.checked_at < self._trust and (caller := self._admit(seen)):
             return caller
+        known = seen if seen is not None and self._clock() - seen.checked_at < self._offline else None
+        if known is not None and self._clock() < known.go_on_until and (caller := self._admit(known)):
+            return caller
         try:
-            row = await self._store.key_by_hash(digest)
+            looking = self._store.key_by_hash(digest)
+            row = await (looking if known is None else self._patience.wait(looking))
         except StorageUnavailable:
-            if seen is not None and self._clock() - seen.checked_at < self._offline and (caller := self._admit(seen)):
+            if known is not None and (caller := self._admit(known)):
+                known.go_on_until = self._clock() + _GO_ON_S
                 return caller
             raise
         if row is not None:
@@ -155,6 +166,7 @@ class Keys:
         """Some key was written somewhere: every known key is looked up again before it is believed."""
         for seen in self._seen.values():
             seen.checked_at = min(seen.checked_at, self._clock() - self._trust)
+            seen.go_on_until = float("-inf")
 
     def remember(self, rows: Iterable[ApiKey]) -> None:
         """Keys just read from the registry: known from now on, also if it is away when they are used first."""

@@ -213,6 +213,31 @@ PROVED = {
         "database",
         "when the lock is gone",
     ): "test_store_database.py::test_the_registry_works_again_when_the_lock_is_gone",
+    (
+        "locked",
+        "database",
+        "in calls, edits, lists and at start",
+    ): "test_registry_slow.py::test_a_locked_sqlite_file_costs_known_calls_nothing_and_tells_the_others",
+    (
+        "slow",
+        "database",
+        "in calls",
+    ): "test_registry_slow.py::test_a_slow_postgresql_costs_known_calls_next_to_nothing",
+    (
+        "slow",
+        "database",
+        "in edits, lists and at start",
+    ): "test_registry_slow.py::test_what_needs_a_slow_postgresql_is_told_at_its_deadline_and_nothing_is_half_written",
+    (
+        "without shared memory",
+        "file system",
+        "at start",
+    ): "test_store_database.py::test_where_sqlite_keeps_no_log_it_is_told_at_once",
+    (
+        "another program's",
+        "database",
+        "at start",
+    ): "test_store_database.py::test_a_file_of_another_program_is_told_and_left_as_it_is",
     ("full", "database", "in a write"): "test_store_database.py::test_a_full_disk_is_told_and_nothing_is_half_written",
     (
         "gone",

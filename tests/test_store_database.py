@@ -7,9 +7,10 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import anyio
@@ -234,6 +235,49 @@ async def test_a_full_disk_is_told_and_nothing_is_half_written(sqlite_url: str) 
 async def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     (tmp_path / "r.db").write_bytes(b"not a database at all" * 100)
     assert "isn't an SQLite database" in await refusal(f"sqlite:///{tmp_path}/r.db")
+
+
+async def test_a_file_of_another_program_is_told_and_left_as_it_is(sqlite_url: str) -> None:
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    path.parent.mkdir(mode=0o700)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE moz_places (id INTEGER)")
+        other.commit()
+        assert "holds tables of something else (moz_places): name another one" in await refusal(sqlite_url)
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("moz_places",)]
+
+
+@pytest.mark.parametrize("schema", ["0003", "1f2e3d4c5b6a"])
+async def test_a_schema_that_was_never_released_is_told(database_url: str, schema: str) -> None:
+    async with open_database(database_url) as database, database.write() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = :it"), {"it": schema})
+    with pytest.raises(StorageUnavailable, match=f"of a version before the first release .schema {schema}"):
+        async with open_database(database_url):
+            pass
+
+
+async def test_tables_that_are_not_there_are_told_in_words(sqlite_url: str) -> None:
+    async with open_database(sqlite_url) as database, database.write() as connection:
+        await connection.execute(text("DROP TABLE integrations"))
+    assert "holds other tables than this version reads" in await refusal(sqlite_url)
+
+
+def test_where_sqlite_keeps_no_log_it_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without shared memory, as SQLite's own dotfile locking plays it: it answers that nothing changed."""
+    connect = sqlite3.connect
+
+    def without_shared_memory(path: Path, **options: Any) -> sqlite3.Connection:
+        return connect(f"file:{path}?vfs=unix-dotfile", uri=True, **options)
+
+    monkeypatch.setattr("server.store.sqlite.sqlite3.connect", without_shared_memory)
+
+    async def opening() -> None:
+        with anyio.fail_after(30):
+            async with open_database(f"sqlite:///{tmp_path}/r.db"):
+                pass
+
+    with pytest.raises(StorageUnavailable, match=r"write-ahead log \(a network share\?\); move it"):
+        anyio.run(opening)
 
 
 async def test_a_folder_in_the_place_of_the_file_is_told(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tools.callers import Caller
 from tools.errors import UnknownTool
 from tools.models import Integration
 from tools.naming import nearest
+from tools.patience import Patience
 from tools.registry import Registry
 from tools.tool import Tool
 
@@ -119,6 +120,8 @@ class _Entry:
 class Catalogs:
     """The catalogs of this process. `make_tools` compiles one integration; `clock` is monotonic seconds.
 
+    `patience`: how long a registry that is slow is waited for where there is a catalog to go on with.
+
     `invalidate` is called for every change that the registry announces; between announcements a catalog is believed for
     `trust_s`, then its version is read again, so that even a lost announcement costs at most that long.
     """
@@ -131,12 +134,14 @@ class Catalogs:
         trust_s: float = 5.0,
         max_endpoints: int = 200_000,
         clock: Callable[[], float] = time.monotonic,
+        patience: Patience | None = None,
     ) -> None:
         self._registry = registry
         self._make_tools = make_tools
         self._trust = trust_s
         self._max = max_endpoints
         self._clock = clock
+        self._patience = patience or Patience()
         # By workspace id in lower case: ids are unique ignoring it, and a caller may spell his own way.
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._loading: dict[str, bool] = {}
@@ -158,7 +163,7 @@ class Catalogs:
         return None if entry is None else entry.catalog
 
     async def get(self, workspace: str) -> Catalog:
-        """The catalog at the registry's version. While the registry can't be reached, the last one goes on."""
+        """The catalog at the registry's version. While the registry can't be reached or is slow, the last one goes on."""
         catalog = self.peek(workspace)
         if catalog is not None:
             return catalog
@@ -182,17 +187,24 @@ class Catalogs:
         started = self._clock()
         self._loading[key] = False
         try:
-            if entry is not None and await self._registry.version(workspace) == entry.catalog.version:
+            if (
+                entry is not None
+                and await self._patience.wait(self._registry.version(workspace)) == entry.catalog.version
+            ):
                 # Only now: while this was being found out, nobody may take the old catalog for the present one.
                 entry.checked_at, entry.stale = started, self._loading[key]
                 self._entries[key] = entry  # it may have been evicted while we asked
                 self._entries.move_to_end(key)
                 return entry.catalog
-            version, integrations = await self._registry.load(workspace)
+            if entry is None:
+                version, integrations = await self._registry.load(workspace)
+            else:
+                version, integrations = await self._patience.wait(self._registry.load(workspace))
         except StorageUnavailable:
             if entry is None:
                 raise
-            entry.checked_at, entry.stale = started, self._loading[key]
+            # From now, not from when it began: who waited for us would else wait as long, one after the other.
+            entry.checked_at, entry.stale = self._clock(), self._loading[key]
             return entry.catalog  # known tools go on through an outage of the registry
         finally:
             moved = self._loading.pop(key, False)

@@ -54,6 +54,7 @@ from tools.kinds.mcp.sessions import McpSessions
 from tools.long_results import LongResults
 from tools.masking import Masker
 from tools.outcome import Block, Outcome, Trace
+from tools.patience import Patience
 from tools.results import ResultStore
 from tools.sent_keys import SentKeys
 from tools.signing import CallSigner
@@ -122,11 +123,12 @@ class Gateway:
         record: Callable[[CallRecord], None] = lambda _: None,
         background: Background | None = None,
         tracer: Tracer | None = None,
+        patience: Patience | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._catalogs, self._upstream, self._reader = catalogs, upstream, reader
         self.rules, self._log_fault, self._now = rules, log_fault, now
-        self._keys, self._long = SentKeys(call_keys, now), LongResults(results, now, log_fault)
+        self._keys, self._long = SentKeys(call_keys, now), LongResults(results, now, log_fault, patience or Patience())
         self._background, self.tracer = background, tracer
         self._fhir = FhirCalls(upstream, cursors, rules.max_response_bytes)
         self._record, self._mcp, self._gate, self.traffic = record, mcp, gate, traffic

@@ -10,6 +10,7 @@ from tools.callers import Caller
 from tools.cutting import Cut, divide, fit, narrowing_names
 from tools.endings import new_id
 from tools.errors import StorageUnavailable
+from tools.patience import Patience
 from tools.results import KEPT_FOR, KeptResult, ResultStore
 from tools.tool import Tool
 
@@ -28,9 +29,13 @@ class LongResults:
     """Cuts and keeps. `log_fault` is told where keeping failed."""
 
     def __init__(
-        self, results: ResultStore, now: Callable[[], datetime], log_fault: Callable[[str, BaseException], None]
+        self,
+        results: ResultStore,
+        now: Callable[[], datetime],
+        log_fault: Callable[[str, BaseException], None],
+        patience: Patience,
     ) -> None:
-        self._results, self._now, self._log_fault = results, now, log_fault
+        self._results, self._now, self._log_fault, self._patience = results, now, log_fault, patience
 
     async def cut(
         self, caller: Caller, tool: Tool, value: Any, text: str, limit: int, call_id: str, *, kept_as: str | None
@@ -46,7 +51,9 @@ class LongResults:
         )
         result_id: str | None = kept.id
         try:
-            await self._results.keep(caller.workspace, caller.id, kept)
+            keeping = self._results.keep(caller.workspace, caller.id, kept)
+            # A background call's answer is waited for by nobody, and its handle is given already.
+            await (keeping if kept_as else self._patience.wait(keeping))
         except StorageUnavailable as e:
             self._log_fault(call_id, e)
             result_id = None

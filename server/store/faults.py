@@ -15,6 +15,7 @@ _SQLITE = {
     "PERM": "can't be opened: the user that runs the gateway isn't allowed to",
     "AUTH": "can't be opened: the user that runs the gateway isn't allowed to",
     "CORRUPT": "is damaged; restore it from a backup",
+    "ERROR": "holds other tables than this version reads: it is another program's, or of a version before the first release; name another one (database_url), or restore a backup",
     "NOTADB": "isn't an SQLite database, or is damaged",
     "IOERR": "can't be read or written: the disk answers with an error",
 }
@@ -60,6 +61,11 @@ def explained(error: BaseException, name: str) -> StorageUnavailable:
 def unopened(error: OSError, name: str) -> StorageUnavailable:
     """The file or its folder can't be made or opened."""
     return _said(name, f"can't be opened: {(error.strerror or 'it is not there').lower()}", "")
+
+
+def without_wal(name: str) -> StorageUnavailable:
+    """SQLite answers that the mode stays what it was: no shared memory there, as on network shares."""
+    return _said(name, "is where SQLite can't keep a write-ahead log (a network share?); move it to a local disk", "")
 
 
 def _said(name: str, words: str, code: str) -> StorageUnavailable:

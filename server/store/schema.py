@@ -10,6 +10,7 @@ from tools.errors import StorageUnavailable
 HEAD = "0006"
 """The newest revision in `migrations/versions`; a test holds the two together."""
 
+_MOVE = "name another one with database_url (one that is empty or not there yet is made), or restore a backup"
 _LOCK = 0x1A7E_6A71
 """Any number, the same in every replica: whoever holds it migrates."""
 
@@ -38,6 +39,16 @@ def revision_of(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
+def _others(connection: Connection) -> str:
+    """Tables that stand in the way of a new registry: any in an SQLite file; in PostgreSQL, which others may use too, of our names."""
+    found = set(inspect(connection).get_table_names())
+    if connection.dialect.name == "postgresql":
+        from server.store.tables import metadata
+
+        found &= metadata.tables.keys()
+    return ", ".join(sorted(found)[:3])
+
+
 def migrate(connection: Connection, revision: str | None, target: str = HEAD) -> None:
     """From `revision` (None: no tables yet) to `target`. Raises StorageUnavailable for a revision that isn't known here.
 
@@ -50,8 +61,16 @@ def migrate(connection: Connection, revision: str | None, target: str = HEAD) ->
 
     steps = ScriptDirectory(str(files("server.store") / "migrations"))
     known = {script.revision for script in steps.walk_revisions()}
+    if revision is None and (found := _others(connection)):
+        raise StorageUnavailable(
+            f"The database that the registry should be in holds tables of something else ({found}): {_MOVE}"
+        )
     for wanted in (revision, target):
         if wanted is not None and wanted not in known:
+            if not (wanted.isdecimal() and wanted > HEAD):
+                raise StorageUnavailable(
+                    f"The registry's database is of another program, or of a version before the first release (schema {wanted[:40]}): {_MOVE}"
+                )
             raise StorageUnavailable(
                 f"The registry was written by a newer version of integrations-mcp (schema {wanted}, this one knows {HEAD}); "
                 "start that version, or restore a backup from before the upgrade."

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from server.store.backend import Backend
-from server.store.faults import explained, unopened
+from server.store.faults import explained, unopened, without_wal
 
 READERS = 4
 
@@ -50,7 +50,8 @@ def _make(path: Path, busy_s: float) -> None:
     try:
         while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             try:
-                connection.execute("PRAGMA journal_mode=WAL")
+                if connection.execute("PRAGMA journal_mode=WAL").fetchone() != ("wal",):
+                    raise without_wal(path.name)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
