@@ -4,6 +4,7 @@ Where a guard has several layers (written, called, dialed), all are off together
 """
 
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
 
@@ -329,7 +330,19 @@ def results(patch: pytest.MonkeyPatch) -> None:
 
 @guard("sealed cursors")
 def cursors(patch: pytest.MonkeyPatch) -> None:
+    from tools.errors import InvalidArguments
+    from tools.kinds.fhir.cursors import Cursors
+
+    opened = Cursors.open
+
+    def open_any(self: Any, cursor: str, of: Any, arguments: Any) -> str:
+        try:
+            return opened(self, cursor, of, arguments)
+        except InvalidArguments:
+            return b64decode(cursor).decode()
+
     patch.setattr("tools.kinds.fhir.cursors._bound", lambda *of: b"anybody")
+    patch.setattr(Cursors, "open", open_any)
 
 
 @guard("calls of one caller")
@@ -450,3 +463,26 @@ def sizes(patch: pytest.MonkeyPatch) -> None:
 
     limit = Exchange.limit
     patch.setattr(Exchange, "limit", lambda self, max_bytes: limit(self, 10**12))
+
+
+# --------------------------------------------------------------------------- FHIR
+
+
+@guard("bodies that would lose data")
+def subsetted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.kinds.fhir.requests.FhirRequests._check_body", lambda self, sent: None)
+
+
+@guard("conditions are searches")
+def conditions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.kinds.fhir.requests._condition", lambda text: text)
+
+
+@guard("includes have an end")
+def includes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.kinds.fhir.requests._endless", lambda name: None)
+
+
+@guard("generated narratives are left out")
+def narratives(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.kinds.fhir.bundles._plain", lambda resource: resource)

@@ -133,7 +133,9 @@ def _kept(entry: dict[str, Any], mask: Mask | None) -> Any:
 
 
 def _plain(resource: dict[str, Any]) -> dict[str, Any]:
-    text = resource.get("text")
+    text, contained = resource.get("text"), resource.get("contained")
     if is_object(text) and text.get("status") == "generated" and "div" in text:
-        return {name: value for name, value in resource.items() if name != "text"}
+        resource = {name: value for name, value in resource.items() if name != "text"}
+    if is_array(contained):
+        resource = {**resource, "contained": [_plain(inner) if is_object(inner) else inner for inner in contained]}
     return resource

@@ -101,6 +101,8 @@ class FhirRequests:
                 _check_count(name, value, self.most)
             text = search_value(wire, value, self.types.get(name), as_written=name in self.fixed)
             if text is not None:
+                if name not in self.rest.places and (why := _endless(wire)):
+                    raise InvalidArguments([ArgumentFault(name, why)], ())
                 found[name] = text
         if self.open_params and is_object(more := sent.get(self.open_params)):
             for name, value in more.items():
@@ -306,16 +308,21 @@ _OPEN_NAME = re.compile(r"_?[A-Za-z][A-Za-z0-9_.:-]*")
 _NOT_OPEN = frozenset({"_format", "_pretty", "_count"})
 
 
+def _endless(name: str) -> str | None:
+    """What is wrong with a parameter that an operator would have to offer by name (rules G11)."""
+    if name.lower().startswith(("_include:it", "_revinclude:it", "_include:rec", "_revinclude:rec")):
+        return "follows references without an end: use it without :iterate."
+    return None
+
+
 def _check_open(name: str, value: Any, rest: RestPlan) -> None:
-    why = None
+    why = _endless(name)
     if not _OPEN_NAME.fullmatch(name) or name in _NOT_OPEN or name in rest.places:
         why = (
             "can't be given here: use the tool's own arguments for it."
             if name != "_count"
             else "is the argument count."
         )
-    elif name.startswith(("_include:it", "_revinclude:it", "_include:rec", "_revinclude:rec")):
-        why = "follows references without an end: use it without :iterate."
     elif is_object(value):
         why = "is a text, or a list of texts."
     if why:
