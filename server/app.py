@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -16,6 +16,7 @@ from server.background import Worker
 from server.bearer import Bearer
 from server.calls import HistoryRules, WrittenBehind
 from server.config_watch import config_watch
+from server.egress import way_out
 from server.issuer_keys import IssuerKeys
 from server.keyring import Keyring
 from server.launching import Launcher
@@ -77,6 +78,7 @@ from tools.tool import Tool, tools_of
 from tools.toolbox import Toolbox
 from tools.traffic import Traffic
 from tools.upstream import Upstream
+from tools.way_out import WayOut
 from tools.writing import Writer
 
 _HOUSEKEEPING_S = 30.0
@@ -188,7 +190,8 @@ def _assemble(
 ) -> tuple[App, list[Callable[[], Awaitable[None]]]]:
     registry, key_store = SqlRegistry(database, settings.tool_name_max), SqlKeyStore(database)
     secrets, closing = open_secret_store(settings, database, ring)
-    engine = HttpEngine(network, user_agent=f"integrations-mcp/{VERSION}")
+    way = way_out(settings)
+    engine = HttpEngine(network, way=way, user_agent=f"integrations-mcp/{VERSION}")
     upstream = Upstream(network, engine=engine)
     reader = SecretReader(secrets)
     tokens = TokenCache(pins=SqlPins(database))
@@ -304,7 +307,7 @@ def _assemble(
         pinned=settings.pinned_tools,
     )
     keys = Keys(key_store, patience=patience)
-    access, trusted = _open_access(settings, registry)
+    access, trusted = _open_access(settings, registry, way)
     resources = ProtectedResources(settings.public_url, settings.identity_providers) if access else None
     app = App(
         settings,
@@ -348,14 +351,16 @@ def _assemble(
 
 
 def _open_access(
-    settings: Settings, registry: SqlRegistry
+    settings: Settings, registry: SqlRegistry, way: WayOut
 ) -> tuple[AccessTokens | None, list[Callable[[], Awaitable[None]]]]:
     """What checks access tokens, with what closes it; None where no identity provider is trusted."""
     if not settings.identity_providers:
         return None, []
     # The operator named these hosts, so they may be on his own network; what must never be reached isn't reached here either.
     network = NetworkPolicy(allow_private=True)
-    upstream = Upstream(network, engine=HttpEngine(network, user_agent=f"integrations-mcp/{VERSION}"))
+    upstream = Upstream(
+        network, engine=HttpEngine(network, way=replace(way, hosts=None), user_agent=f"integrations-mcp/{VERSION}")
+    )
     private_allowed = settings.private_networks is not False
     issuers = [Issuer(p, IssuerKeys(p, upstream, private_allowed=private_allowed)) for p in settings.identity_providers]
     access = AccessTokens(issuers, registry.workspace_id)

@@ -17,8 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from server.egress import EgressSettings
 from server.identity_providers import IdentityProvider, may_fetch
-from server.limits import LimitSettings
 from tools.bindings import AllowedSecretPath
 from tools.credentials.external_account import AUDIENCE, SERVICE_ACCOUNT
 from tools.credentials.own_identity import AllowedIdentity
@@ -30,7 +30,7 @@ from tools.secrets import path_fault
 ENV_PREFIX = "INTEGRATIONS_MCP_"
 _CLIENT_ONLY = frozenset({"URL", "API_KEY"})
 """Read by `integrations-mcp connect`, not by the server; known, so not refused."""
-FROM_FILES = frozenset({"SECRET_KEY", "DATABASE_URL", "METRICS_TOKEN"})
+FROM_FILES = frozenset({"SECRET_KEY", "DATABASE_URL", "METRICS_TOKEN", "OUTBOUND_PROXY"})
 """Settings that hold a secret: NAME_FILE names a file with the value, as container secrets are given."""
 
 
@@ -101,7 +101,7 @@ def _as_origins(urls: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted({origin_of(url) for url in urls}))
 
 
-class Settings(LimitSettings):
+class Settings(EgressSettings):
     """Every setting; the environment variable is the name in capitals behind `INTEGRATIONS_MCP_`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -375,6 +375,8 @@ def _from_text(field: str, text: str) -> Any:
         "allowed_origins",
         "pinned_tools",
         "identity_providers",
+        "client_certificates",
+        "upstream_hosts_allow",
     ):
         return text
     if not text.lstrip().startswith(("[", "{")):

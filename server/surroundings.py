@@ -125,4 +125,9 @@ def way_out(variables: Mapping[str, str]) -> Iterator[Finding]:
     ignored = sorted({name for name in variables if name.upper() in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")})
     if ignored:
         said = f"{', '.join(ignored)}: calls to integrations don't go through the environment's proxy"
-        yield Finding("egress", "note", said, "let this machine reach the systems directly")
+        yield Finding(
+            "egress",
+            "note",
+            said,
+            "let this machine reach the systems directly, or set INTEGRATIONS_MCP_OUTBOUND_PROXY",
+        )

@@ -29,7 +29,6 @@ from tests.upstreams import (
     stall,
 )
 from tools.address_guard import NetworkPolicy
-from tools.dialing import strict_tls
 from tools.engine import HttpEngine
 from tools.errors import (
     AnswerLost,
@@ -43,6 +42,7 @@ from tools.errors import (
 )
 from tools.exchange import ConnectFailed, ConnectionLost, Wire
 from tools.upstream import Answer, Attempt, Limits, Request, Retry, Upstream, retry_after_s
+from tools.way_out import WayOut, strict_tls
 
 pytestmark = pytest.mark.anyio
 
@@ -84,7 +84,7 @@ def tls() -> ssl.SSLContext:
 @pytest.fixture
 async def upstream(clock: Clock, tls: ssl.SSLContext) -> AsyncIterator[Upstream]:
     open_policy = NetworkPolicy(allow_private=True)
-    engine = HttpEngine(open_policy, tls=tls)
+    engine = HttpEngine(open_policy, way=WayOut(tls))
     upstream = Upstream(
         open_policy, engine=engine, clock=clock, wall_clock=clock, sleep=clock.sleep, random=lambda: 1.0
     )
@@ -197,7 +197,7 @@ async def test_connections_are_kept_within_a_pool_and_never_shared_between_pools
 async def test_idle_connections_are_closed_when_another_origin_is_opened(
     server: Hostile, clock: Clock, tls: ssl.SSLContext
 ) -> None:
-    engine = HttpEngine(NetworkPolicy(True), tls=tls, clock=clock)
+    engine = HttpEngine(NetworkPolicy(True), way=WayOut(tls), clock=clock)
     upstream = Upstream(NetworkPolicy(True), engine=engine)
     await upstream.send(Request("GET", server.url + "/x"), pool="idle")
     clock.now += 200

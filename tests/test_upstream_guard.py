@@ -13,7 +13,7 @@ import trustme
 
 from tests.upstreams import Hostile, answer, drop, redirect
 from tools.address_guard import NetworkPolicy
-from tools.dialing import Lookup, strict_tls
+from tools.dialing import Lookup
 from tools.engine import HttpEngine
 from tools.errors import (
     AddressRefused,
@@ -25,6 +25,7 @@ from tools.errors import (
 )
 from tools.exchange import Request, Wire
 from tools.upstream import Attempt, Limits, Retry, Upstream
+from tools.way_out import WayOut, strict_tls
 
 pytestmark = pytest.mark.anyio
 
@@ -79,7 +80,7 @@ async def open_upstream(tls: ssl.SSLContext) -> AsyncIterator[Open]:
     no_names = names()
 
     def make(policy: NetworkPolicy, lookup: Lookup = no_names, tls: ssl.SSLContext = tls) -> Upstream:
-        made.append(Upstream(policy, engine=HttpEngine(policy, lookup=lookup, tls=tls), sleep=no_wait))
+        made.append(Upstream(policy, engine=HttpEngine(policy, lookup=lookup, way=WayOut(tls)), sleep=no_wait))
         return made[-1]
 
     yield make
@@ -124,7 +125,7 @@ async def test_the_socket_itself_is_guarded_where_nothing_resolves(server: Hosti
     """The engine alone, without Upstream's look at the URL: aiohttp doesn't ask the resolver for a literal address."""
     request = Request("GET", f"{server.url}/x")
     for policy, reached in ((STRICT, 0), (OPEN, 1)):
-        engine = HttpEngine(policy, tls=tls)
+        engine = HttpEngine(policy, way=WayOut(tls))
         try:
             await engine.exchange(request, pool="w", max_bytes=100_000, wire=Wire())
         except AddressRefused:

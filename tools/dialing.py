@@ -16,6 +16,7 @@ from aiohappyeyeballs import start_connection  # pyright: ignore[reportUnknownVa
 from tools.address_guard import NetworkPolicy, is_this_host, judge, spelled_address
 from tools.errors import AddressRefused, CertificateRefused
 from tools.exchange import ConnectFailed
+from tools.way_out import Proxy, WayOut
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 """(name, port) -> its addresses; raises socket.gaierror."""
@@ -23,6 +24,7 @@ Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 _BELIEVED_S = 10.0
 _MOST_KNOWN = 1000
+_MOST_TUNNELS = 3
 _NEXT_ADDRESS_S = 0.25  # RFC 8305 5: when the next address is tried beside one that hasn't answered
 
 
@@ -32,21 +34,13 @@ async def system_lookup(name: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 
-def strict_tls() -> ssl.SSLContext:
-    """Verifies always, TLS 1.2 or later, HTTP/1.1 only. Reading the CA file takes milliseconds: made once."""
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
 def refused(detail: str) -> AddressRefused:
     """The one message of every guard refusal (rules H2)."""
     return AddressRefused("this address isn't allowed here", detail=detail)
 
 
 class Dialer:
-    """Connects under a network policy; `lookup` answers names, `tls` replaces the context (own CA).
+    """Connects under a network policy; `lookup` answers names, `way` is how the operator lets us out.
 
     The addresses of a name are believed for some seconds, within one pool: a burst of connections is one lookup.
     """
@@ -56,17 +50,19 @@ class Dialer:
         network: NetworkPolicy,
         *,
         lookup: Lookup = system_lookup,
-        tls: ssl.SSLContext | None = None,
+        way: WayOut | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._network = network
         self._lookup = lookup
-        self._tls = tls or strict_tls()
+        self._way = way or WayOut()
         self._clock = clock
         self._known: dict[tuple[str, str, int], tuple[float, list[str]]] = {}
 
     async def connect(self, make: Callable[[], _P], *, pool: str, host: str, port: int, secure: bool) -> _P:
         """A connected protocol. Raises AddressRefused, CertificateRefused, ConnectFailed; nothing of a request was sent."""
+        if not self._way.allows(pool, host):
+            raise refused(f"{host} isn't among the hosts that the operator lets this workspace reach")
         key = (pool, host, port)
         at, addresses = self._known.get(key, (-_BELIEVED_S, []))
         if self._clock() - at >= _BELIEVED_S:
@@ -74,20 +70,40 @@ class Dialer:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
             self._known[key] = (self._clock(), addresses)
-        infos = [_info(address, port) for address in addresses]
-        try:
-            sock = await start_connection(infos, happy_eyeballs_delay=_NEXT_ADDRESS_S, socket_factory=self._socket)
-        except OSError as exc:
-            raise ConnectFailed(exc.strerror or str(exc)) from exc
+        proxy = self._way.proxy
+        if proxy is not None and proxy.stands_before(addresses[0]):
+            sock = await self._through(proxy, addresses, port)
+        else:
+            sock = await self._straight(addresses, port)
+        tls = self._way.context(pool, host, port) if secure else None
         try:
             _, protocol = await asyncio.get_running_loop().create_connection(
-                make, sock=sock, ssl=self._tls if secure else None, server_hostname=host if secure else None
+                make, sock=sock, ssl=tls, server_hostname=host if secure else None
             )
         except (ssl.SSLError, ssl.CertificateError) as exc:
             raise CertificateRefused("its TLS certificate isn't accepted", detail=str(exc)) from exc
         except OSError as exc:
             raise ConnectFailed(exc.strerror or str(exc) or "the TLS handshake was broken off") from exc
         return protocol
+
+    async def _straight(self, addresses: list[str], port: int) -> socket.socket:
+        infos = [_info(address, port) for address in addresses]
+        try:
+            return await start_connection(infos, happy_eyeballs_delay=_NEXT_ADDRESS_S, socket_factory=self._socket)
+        except OSError as exc:
+            raise ConnectFailed(exc.strerror or str(exc)) from exc
+
+    async def _through(self, proxy: Proxy, addresses: list[str], port: int) -> socket.socket:
+        """A tunnel to the first address to which there is one; each is judged again, as where a socket is made."""
+        last = ConnectFailed("no address")
+        for address in addresses[:_MOST_TUNNELS]:
+            if reason := self._reason(address, port):
+                raise refused(reason)
+            try:
+                return await proxy.connect(address, port)
+            except ConnectFailed as exc:
+                last = exc
+        raise last
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         """The addresses to try: of a literal itself; of a name all, and every one of them must pass."""

@@ -1,11 +1,10 @@
 """HTTP/1.1 over asyncio as the Engine: a request as built goes out, a whole answer within the size limit comes back.
 
-The parser is llhttp (httptools). No redirects, no retries, no deadline, no cookies, no proxies: `upstream.py` decides all that.
+The parser is llhttp (httptools). No redirects, no retries, no deadline, no cookies: `upstream.py` decides all that.
 Our own, because it is on the path of each call: measured on one core, a GET of 2 KB costs a third of what aiohttp takes for it.
 """
 
 import asyncio
-import ssl
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -17,6 +16,7 @@ from tools.address_guard import NetworkPolicy
 from tools.connection import Connection, Exchange
 from tools.dialing import Dialer, Lookup, system_lookup
 from tools.exchange import Answer, Request, Wire
+from tools.way_out import WayOut
 
 _SWEEP_S = 5.0
 _NO_BODY_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -25,7 +25,7 @@ Key = tuple[str, bool, str, int]
 
 
 class HttpEngine:
-    """`lookup` answers names; `tls` replaces the context (own CA); `user_agent` goes out where the request has none;
+    """`lookup` answers names; `way` is how the operator lets us out; `user_agent` goes out where the request has none;
     `connections` is the limit for each pool and origin."""
 
     def __init__(
@@ -33,13 +33,13 @@ class HttpEngine:
         network: NetworkPolicy,
         *,
         lookup: Lookup = system_lookup,
-        tls: ssl.SSLContext | None = None,
+        way: WayOut | None = None,
         user_agent: str = "integrations-mcp",
         connections: int = 100,
         keepalive_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._dialer = Dialer(network, lookup=lookup, tls=tls, clock=clock)
+        self._dialer = Dialer(network, lookup=lookup, way=way, clock=clock)
         self._user_agent = f"User-Agent: {user_agent}\r\n"
         self._connections = connections
         self._keepalive_s = keepalive_s

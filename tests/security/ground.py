@@ -24,7 +24,6 @@ from tests.upstreams import Hostile, Received, Step, answer
 from tests.world import World, gateway, http, served
 from tools.address_guard import NetworkPolicy
 from tools.callers import ROLE_PERMISSIONS, Caller, Role
-from tools.dialing import strict_tls
 from tools.engine import HttpEngine
 from tools.errors import RequestError
 from tools.importers.frame import Source
@@ -32,6 +31,7 @@ from tools.importers.reading import read_source
 from tools.models import Integration
 from tools.outcome import Outcome
 from tools.parsing import parse_create
+from tools.way_out import WayOut, strict_tls
 
 PUBLIC = "93.184.216.34"
 """An address that anybody may reach; the names below `*.public.example` have it."""
@@ -225,7 +225,8 @@ async def ground(folder: Path, *, lenient: bool) -> AsyncGenerator[Ground, None]
         secure = await stack.enter_async_context(Hostile(tls=serving))
         network = _Network(attacker, secure)
         patch.setattr("tools.dialing.start_connection", _connect)
-        patch.setattr("server.app.HttpEngine", partial(HttpEngine, lookup=lookup, tls=trusting))
+        patch.setattr("server.app.HttpEngine", partial(HttpEngine, lookup=lookup))
+        patch.setattr("server.app.way_out", lambda _: WayOut(trusting))
         world = await stack.enter_async_context(gateway(folder, network=policy, **STRICTEST))
         _NETWORKS[world.app.gateway._upstream._engine._dialer] = network
         world.app.importer._read = _read  # without a process of its own, which is for bombs
