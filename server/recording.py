@@ -1,5 +1,6 @@
 """How each call that ended is told: a row of the history, a line of the log, and the operator's figures."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
 
@@ -58,6 +59,9 @@ def parts_counted(
         yield "integrations_mcp_upstream_connections", labels(state="idle"), idle
         yield "integrations_mcp_catalog_builds_total", "", catalogs.builds
         yield "integrations_mcp_catalog_build_seconds_total", "", catalogs.build_s
+        yield "integrations_mcp_catalogs_kept", "", catalogs.kept
+        yield "integrations_mcp_catalog_tools_kept", "", catalogs.tools_kept
+        yield "integrations_mcp_tasks", "", len(asyncio.all_tasks())
         yield "integrations_mcp_history_rows_waiting", "", history.waiting
         yield "integrations_mcp_history_rows_dropped_total", "", history.ever_dropped
 

@@ -95,6 +95,8 @@ async def test_calls_attempts_and_retries_are_counted_as_they_happened(world: Wo
     assert of(found, "integrations_mcp_call_duration_seconds_bucket", le="+Inf", **shop_is) == 6
     assert of(found, "integrations_mcp_upstream_connections", state="idle") >= 1
     assert of(found, "integrations_mcp_catalog_builds_total") >= 1
+    assert of(found, "integrations_mcp_catalogs_kept") >= 1
+    assert of(found, "integrations_mcp_tasks") >= 1
     assert of(found, "integrations_mcp_registry_up") == of(found, "integrations_mcp_workers") == 1
     assert of(found, "process_resident_memory_bytes") > 10_000_000
 

@@ -150,6 +150,15 @@ class Catalogs:
         self.builds, self.build_s = 0, 0.0
         """How often a workspace was compiled anew, and the seconds that took."""
 
+    @property
+    def kept(self) -> int:
+        """Workspaces in memory."""
+        return len(self._entries)
+
+    @property
+    def tools_kept(self) -> int:
+        return sum(len(e.catalog.tools) for e in self._entries.values())
+
     def peek(self, workspace: str) -> Catalog | None:
         """The catalog if it can be used without asking the registry; no await, for the path of a call."""
         entry = self._entries.get(workspace.lower())
@@ -238,7 +247,7 @@ class Catalogs:
         return Catalog(workspace, version, integrations, {t.name: t for t in ordered})
 
     def _evict(self) -> None:
-        total = sum(len(e.catalog.tools) for e in self._entries.values())
+        total = self.tools_kept
         while total > self._max and len(self._entries) > 1:
             _, gone = self._entries.popitem(last=False)
             total -= len(gone.catalog.tools)
