@@ -223,7 +223,7 @@ def _assemble(
         return tools_of(integration, parts_of(integration), settings.tool_name_max)
 
     patience = Patience()
-    catalogs = Catalogs(registry, make_tools, patience=patience)
+    catalogs = Catalogs(registry, make_tools, max_endpoints=settings.catalog_tools, patience=patience)
     results = SqlResultStore(database, ring)
     history = WrittenBehind(SqlHistory(database), HistoryRules(settings.history_days, settings.audit_days))
     metrics = Metrics(named(catalogs)) if settings.metrics_token is not None else None

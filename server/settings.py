@@ -211,6 +211,11 @@ class Settings(EgressSettings):
     )
     tool_name_max: int = Field(default=48, ge=24, le=64, description="Longest tool name.")
     tools_page_size: int = Field(default=1000, ge=1, le=1000, description="Tools on one page of tools/list.")
+    catalog_tools: int = Field(
+        default=200_000,
+        ge=1_000,
+        description="Tools kept in memory by each process, about 8 KB each once they are called or listed; the workspaces unused for longest go first.",
+    )
     fast_path: bool = Field(
         default=True,
         description="Answer plain tools/call and tools/list without the MCP SDK's per-request cost; the same answers.",
