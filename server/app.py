@@ -383,7 +383,7 @@ async def _watch(what: str, run: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _follow_changes(app: App) -> None:
-    async for workspace in app.registry.changes():
+    async for workspace in app.registry.changes(app.catalogs.all_told):
         app.catalogs.invalidate(workspace)
         await app.announcements.tools_changed(workspace)
 

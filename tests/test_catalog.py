@@ -104,6 +104,28 @@ async def test_a_catalog_is_believed_for_a_while_and_then_its_version_is_read() 
     assert world.registry.asked == ["load", "version"]
 
 
+async def test_while_changes_are_told_no_version_is_asked_for_and_without_news_it_is_again() -> None:
+    world = World(trust_s=5)
+    await world.catalogs.get("acme")
+    for world.s in range(1, 60):
+        world.catalogs.all_told()
+        assert world.catalogs.peek("acme") is not None
+    assert world.registry.asked == ["load"]
+    world.s = 58 + 4.9  # the last look is only sure to have begun after the one before it
+    assert world.catalogs.peek("acme") is not None
+    world.s = 58 + 5
+    assert world.catalogs.peek("acme") is None
+
+
+async def test_what_was_told_to_have_moved_is_not_believed_however_fresh_the_news() -> None:
+    world = World(trust_s=5)
+    await world.catalogs.get("acme")
+    world.catalogs.invalidate("acme")
+    world.catalogs.all_told()
+    world.catalogs.all_told()
+    assert world.catalogs.peek("acme") is None
+
+
 async def test_many_callers_at_once_load_it_once() -> None:
     world = World()
     world.registry.gate.clear()

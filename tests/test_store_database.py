@@ -408,6 +408,30 @@ async def test_a_watcher_hears_of_each_workspace_first_and_then_of_writes(databa
                 heard.append(await anext(changes))
 
 
+async def test_a_watcher_says_when_everything_written_until_then_was_told(database_url: str) -> None:
+    looked = anyio.Event()
+    heard: list[str] = []
+    async with open_database(database_url) as mine, open_database(database_url) as other:
+        for name in ("one", "two"):
+            await SqlRegistry(other).insert(integration(name), {})
+
+        def look() -> None:
+            assert heard == ["one", "two"]
+            looked.set()
+
+        async def watch() -> None:
+            async for workspace in SqlRegistry(mine).changes(look):
+                heard.append(workspace)
+
+        watching = asyncio.ensure_future(watch())
+        with anyio.fail_after(20):
+            await looked.wait()
+            looked = anyio.Event()
+            await looked.wait()  # and again, though nothing moved
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
 async def test_a_watcher_of_keys_hears_of_every_write_of_theirs(database_url: str) -> None:
     async with open_database(database_url) as mine, open_database(database_url) as other:
         changes = SqlKeyStore(mine).key_changes()

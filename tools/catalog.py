@@ -147,6 +147,7 @@ class Catalogs:
         self._loading: dict[str, bool] = {}
         # Held by those who wait, and gone with the last of them: one that is taken out while somebody waits makes two loads of one.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._told_until = self._last_look = float("-inf")
         self.builds, self.build_s = 0, 0.0
         """How often a workspace was compiled anew, and the seconds that took."""
 
@@ -162,7 +163,7 @@ class Catalogs:
     def peek(self, workspace: str) -> Catalog | None:
         """The catalog if it can be used without asking the registry; no await, for the path of a call."""
         entry = self._entries.get(workspace.lower())
-        if entry is None or entry.stale or self._clock() - entry.checked_at >= self._trust:
+        if entry is None or entry.stale or self._clock() - max(entry.checked_at, self._told_until) >= self._trust:
             return None
         return entry.catalog
 
@@ -180,6 +181,14 @@ class Catalogs:
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:
             return self.peek(workspace) or await self._refresh(workspace)
+
+    def all_told(self) -> None:
+        """Called after each look for changes: what was written before it began was told with `invalidate`, so nothing else moved.
+
+        With this nobody asks for the version of each workspace every few seconds.
+        """
+        # The look began after the one before had ended: that moment is sure, and an instant of its own isn't needed.
+        self._told_until, self._last_look = self._last_look, self._clock()
 
     def invalidate(self, workspace: str) -> None:
         key = workspace.lower()

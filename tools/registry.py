@@ -4,7 +4,7 @@ Every write of an integration raises its workspace's version in the same transac
 compiled and cached by. All raise StorageUnavailable when the database can't be used; then nothing was changed.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -129,11 +129,12 @@ class Registry(Protocol):
         """(workspace, integration id) where a signing key's state changes by itself at `now` or before (rules D2)."""
         ...
 
-    def changes(self) -> AsyncIterator[str]:
+    def changes(self, looked: Callable[[], None] = lambda: None) -> AsyncIterator[str]:
         """Workspaces whose version moved, written by this or any other process; latency at most a second.
 
         Begins with every workspace that was ever written, so that nothing falls between a `load` and the first item.
         Never ends by itself: while the registry can't be used it tells nothing, and afterwards what moved meanwhile.
+        `looked` is called after each look at the registry, when all that moved until then has been taken.
         """
         ...
 

@@ -56,8 +56,8 @@ class Database:
         async with self.read() as connection:
             return (await connection.execute(select(counters.c.value).where(counters.c.name == name))).scalar_one()
 
-    async def moves(self, name: str) -> AsyncIterator[int]:
-        """The counter's value now, and again whenever it has moved, by this process or another.
+    async def moves(self, name: str, *, every_look: bool = False) -> AsyncIterator[int]:
+        """The counter's value now, and again whenever it has moved, by this process or another; or at `every_look` that worked.
 
         Outlives the database: while it can't be used nothing is told, and what moved meanwhile is told afterwards.
         """
@@ -66,8 +66,8 @@ class Database:
             woken = anyio.Event()
             self._sleepers.add(woken)
             try:
-                value, pause = await self._look(name, last)
-                if value is not None and value != last:
+                value, pause = await self._look(name)
+                if value is not None and (every_look or value != last):
                     last = value
                     yield value
                 with anyio.move_on_after(pause):
@@ -75,13 +75,13 @@ class Database:
             finally:
                 self._sleepers.discard(woken)
 
-    async def _look(self, name: str, last: int | None) -> tuple[int | None, float]:
+    async def _look(self, name: str) -> tuple[int | None, float]:
         try:
             if self._backend.listener is not None:
                 await self._listen()
             return await self.counter(name), self._backend.poll_s
         except StorageUnavailable:
-            return last, RETRY_S
+            return None, RETRY_S
 
     async def _listen(self) -> None:
         assert self._backend.listener is not None

@@ -1,7 +1,7 @@
 """Workspaces: made when first named, each with a version that every write of its integrations raises."""
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 from sqlalchemy import select, update
@@ -77,12 +77,14 @@ class WorkspaceRows:
         async with self._database.read() as connection:
             return (await connection.execute(query)).scalar() or 0
 
-    async def changes(self) -> AsyncIterator[str]:
+    async def changes(self, looked: Callable[[], None] = lambda: None) -> AsyncIterator[str]:
         told = 0
-        async for counter in self._database.moves("registry"):
-            for workspace in await self._moved(told, counter):
-                yield workspace
-            told = counter
+        async for counter in self._database.moves("registry", every_look=True):
+            if counter != told:
+                for workspace in await self._moved(told, counter):
+                    yield workspace
+                told = counter
+            looked()
 
     async def _moved(self, after: int, until: int) -> Sequence[str]:
         query = select(workspaces.c.id).where(workspaces.c.changed > after, workspaces.c.changed <= until)
