@@ -218,10 +218,12 @@ async def test_in_an_outage_the_last_catalog_goes_on_and_an_unknown_workspace_is
 async def test_the_workspace_used_longest_ago_is_forgotten_first() -> None:
     world = World(max_endpoints=5)
     world.registry.rows = {w: (integration(w),) for w in ("w1", "w2", "w3")}
-    for workspace in ("w1", "w2", "w3"):
+    for workspace in ("w1", "w2"):
         await world.catalogs.get(workspace)
-    assert world.catalogs.peek("w1") is None
-    assert world.catalogs.peek("w2") is not None
+    assert world.catalogs.peek("w1") is not None  # a use, after which w2's is the oldest
+    await world.catalogs.get("w3")
+    assert world.catalogs.peek("w2") is None
+    assert world.catalogs.peek("w1") is not None
     assert world.catalogs.peek("w3") is not None
 
 

@@ -122,8 +122,8 @@ class Catalogs:
 
     `patience`: how long a registry that is slow is waited for where there is a catalog to go on with.
 
-    `invalidate` is called for every change that the registry announces; between announcements a catalog is believed for
-    `trust_s`, then its version is read again, so that even a lost announcement costs at most that long.
+    `invalidate` is called for every change that the registry tells, and `all_told` after each look for them. A catalog is believed
+    for `trust_s` after the last that says it hasn't moved; then its version is read again.
     """
 
     def __init__(
@@ -162,9 +162,11 @@ class Catalogs:
 
     def peek(self, workspace: str) -> Catalog | None:
         """The catalog if it can be used without asking the registry; no await, for the path of a call."""
-        entry = self._entries.get(workspace.lower())
+        key = workspace.lower()
+        entry = self._entries.get(key)
         if entry is None or entry.stale or self._clock() - max(entry.checked_at, self._told_until) >= self._trust:
             return None
+        self._entries.move_to_end(key)
         return entry.catalog
 
     def known(self, workspace: str) -> Catalog | None:
