@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import mcp_types as types
 import pytest
 from mcp.client import Client
 from mcp.client.sse import sse_client
@@ -103,21 +104,41 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("get-resource-reference", {"resourceType": "Text", "resourceId": 1}),
     ("get-resource-links", {"count": 3}),
 )
+ASKS = "trigger-elicitation-request"
+"""Shown to clients only that can be asked."""
 
 
 @pytest.mark.parametrize("transport", ["stdio", "sse", "http"])
 async def test_server_everything_arrives_unchanged_but_for_the_name(
     servers: NodeServers, tmp_path: Path, transport: str
 ) -> None:
+    asked: list[Any] = []
+
+    async def answer(context: Any, params: Any) -> types.ElicitResult:
+        asked.append(plain(params))
+        return types.ElicitResult(action="accept", content={"name": "Ada", "integer": 7, "check": True})
+
     async with everything(servers, transport) as (how, target), opened(tmp_path, servers.node) as world:
         await world.create({"name": "every", "display_name": "Every", "protocol": "mcp", **how})
         key = await world.key()
-        async with served(world) as ours, http(ours, key) as client, Client(target, mode="legacy") as direct:  # noqa: SIM117
-            async with Client(streamable_http_client(ours + "/mcp", http_client=client)) as through:
+        async with (
+            served(world) as ours,
+            http(ours, key) as client,
+            Client(target, mode="legacy", elicitation_callback=answer) as direct,
+        ):
+            wire = streamable_http_client(ours + "/mcp", http_client=client)
+            async with Client(wire, mode="legacy", elicitation_callback=answer) as through:
                 theirs = {t.name: t for t in (await direct.list_tools()).tools}
                 listed = {t.name: t for t in (await through.list_tools()).tools}
-                assert {f"every_{name}" for name in theirs} <= set(listed)
+                if transport == "stdio":
+                    del theirs[ASKS]  # docs/mcp-upstreams.md, "Questions to the user"
+                assert {f"every_{name}" for name in theirs} - {"every_trigger-url-elicitation"} <= set(listed)
+                assert ASKS in theirs or transport == "stdio"
                 for name, tool in theirs.items():
+                    if (
+                        name == "trigger-url-elicitation"
+                    ):  # for clients that visit URLs, which the direct one says it does
+                        continue
                     assert listed[f"every_{name}"].description == tool.description
                 called = 0
                 for name, arguments in CALLS:
@@ -136,6 +157,13 @@ async def test_server_everything_arrives_unchanged_but_for_the_name(
                         assert got == expected, name
                     called += 1
                 assert called >= 6
+                if transport != "stdio":
+                    expected = plain(await direct.call_tool(ASKS, {}))
+                    got = plain(await through.call_tool(f"every_{ASKS}", {}))
+                    assert got["content"] == expected["content"]
+                    first, second = asked
+                    assert second["requestedSchema"] == first["requestedSchema"]
+                    assert second["message"].endswith(first["message"])
 
 
 async def test_no_variable_of_the_gateway_leaks_into_server_everything(servers: NodeServers, tmp_path: Path) -> None:

@@ -64,7 +64,9 @@ class LiveSources:
         return await self._read(orjson.dumps(statement), integration.base_url.rstrip("/") + "/metadata")
 
     async def _tools(self, c: Connecting, integration: Integration) -> Source:
-        connected = await connect(c, integration, integration.auth, None, _unheard)
+        connected = await connect(
+            c, integration, integration.auth, None, _unheard, asks=integration.mcp_transport != "stdio"
+        )
         session = connected.session
         try:
             async with asyncio.timeout(READ_S):

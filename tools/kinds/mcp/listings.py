@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 from tools.errors import GatewayError, NotFound, UpstreamRefused, UpstreamUnreachable
 from tools.kinds.mcp.described import kept
 from tools.kinds.mcp.rpc import LinkLost, RpcError, SessionGone
-from tools.kinds.mcp.sessions import McpSessions
+from tools.kinds.mcp.sessions import McpSessions, lister_of
 from tools.masking import Masker
 from tools.models import Integration, UpstreamTools
 
@@ -57,7 +57,7 @@ class McpListings:
 
     async def _read(self, integration: Integration, accept: bool) -> UpstreamTools:
         try:
-            async with self._sessions.use(integration, integration.auth) as connected:
+            async with self._sessions.use(integration, integration.auth, lister_of(integration)) as connected:
                 found = await connected.session.tools()
                 session, masks = connected.session, set(connected.masks)
         except RpcError as e:

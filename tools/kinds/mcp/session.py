@@ -56,13 +56,13 @@ class Session:
         return self.version == MODERN
 
     async def tools(self) -> list[Message]:
-        """Every tool as the upstream describes it, at most MAX_TOOLS."""
+        """Every tool as the upstream describes it, at most MAX_TOOLS; of 2026-07-28 also those that need a user who can be asked."""
         if "tools" not in self._capabilities:
             return []
         found: list[Message] = []
         cursor: str | None = None
         for _ in range(_MAX_PAGES):
-            page = await self._ask("tools/list", {"cursor": cursor} if cursor is not None else {})
+            page = await self._ask("tools/list", {"cursor": cursor} if cursor is not None else {}, asks=True)
             tools = page.get("tools")
             if not isinstance(tools, list):
                 raise InvalidResponse("its list of tools can't be read")
@@ -132,10 +132,12 @@ class Session:
         with suppress(RpcError, LinkLost, CallError):  # then changes are seen at the next connection
             await self._listen()
 
-    async def _ask(self, method: str, params: Message) -> Message:
+    async def _ask(self, method: str, params: Message, *, asks: bool = False) -> Message:
         if not self.is_modern:
             return await self.link.request(Ask(method, params))
-        return await self.link.request(Ask(method, {**params, "_meta": self._meta()}, headers=modern_headers(method)))
+        return await self.link.request(
+            Ask(method, {**params, "_meta": modern_meta(self._client, asks=asks)}, headers=modern_headers(method))
+        )
 
     def _meta(self) -> Message:
         return modern_meta(self._client)

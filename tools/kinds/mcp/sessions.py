@@ -252,6 +252,16 @@ def asker_of(integration: Integration, caller: str) -> str:
     return SHARED_ASKER if integration.mcp_transport == "http" else caller
 
 
+def lister_of(integration: Integration) -> str:
+    """Which session reads the tools: some servers of a handshake era show tools that ask only to clients that can be asked.
+
+    Over stdio that would be a second process, so there the tools are those that a client which can't be asked is shown.
+    """
+    known = integration.upstream_tools
+    early = known is not None and known.protocol_version < FIRST_ASKING
+    return "" if integration.mcp_transport == "stdio" or is_modern(integration) or early else SHARED_ASKER
+
+
 def is_modern(integration: Integration) -> bool:
     """Whether its tools were read over 2026-07-28."""
     return era_of(integration) == "modern"
