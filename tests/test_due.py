@@ -51,12 +51,16 @@ async def test_who_waits_is_told_once_in_the_order_of_times_and_who_was_removed_
 async def test_a_deadline_cancels_what_it_is_around_and_ends_with_a_timeout() -> None:
     due, cancelled = Due(), list[str]()
     deadline = Deadline(due, 0.001)
-    with pytest.raises(TimeoutError), deadline:
+
+    async def stuck() -> None:
         try:
             await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
             cancelled.append("cancelled")
             raise
+
+    with pytest.raises(TimeoutError), deadline:
+        await stuck()
     assert cancelled == ["cancelled"]
     assert deadline.expired
     task = asyncio.current_task()
