@@ -6,7 +6,7 @@ Every MUST is kept: headers that match the body, era by version header, result t
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import Message, Receive, Scope, Send
 
 from server.tasks import TASKS
-from server.wire import LIST_TTL_MS, REQUEST_ID, call_result, came_with
+from server.wire import ANSWER_WHOLE, LIST_TTL_MS, REQUEST_ID, AnswerWhole, call_result, came_with
 from tools.callers import Caller
 from tools.due import Due
 from tools.gateway import CallContext
@@ -54,7 +54,10 @@ class FastPath:
         asking: AbstractSet[str],
         max_body: int,
         session_idle_s: float,
+        answered: Callable[[], None] | None,
     ) -> None:
+        """`answered` is told of each answer, where figures are wanted."""
+        self._answered = answered
         self._toolbox, self._manager = toolbox, manager
         self._stamp = {_SERVER_INFO_KEY: dict(server_info)}
         self._sessions, self._max_body, self._session_idle = sessions, max_body, session_idle_s
@@ -83,7 +86,7 @@ class FastPath:
             page = await self._toolbox.page_json(caller, params.get("cursor"))
             if page is None:
                 return _replay(messages, receive)
-            await _send(send, _list_answer(request_id, page, self._stamp if era == "modern" else None))
+            await self._send(scope, send, _list_answer(request_id, page, self._stamp if era == "modern" else None))
             return None
         if era == "modern":
             asks = "elicitation" in params["_meta"][_CAPABILITIES_KEY]
@@ -93,9 +96,9 @@ class FastPath:
             return _replay(messages, receive)
         context = self._context(era, request_id, params, headers, scope)
         if era == "modern":
-            await self._modern_call(caller, request_id, params, context, receive, send)
+            await self._modern_call(caller, request_id, params, context, scope, receive, send)
         else:
-            await self._legacy_call(caller, request_id, params, context, headers, send)
+            await self._legacy_call(caller, request_id, params, context, headers, scope, send)
         return None
 
     def _context(
@@ -252,6 +255,7 @@ class FastPath:
         request_id: int | str,
         params: dict[str, Any],
         context: CallContext,
+        scope: Scope,
         receive: Receive,
         send: Send,
     ) -> None:
@@ -266,7 +270,7 @@ class FastPath:
         finally:
             watch.stop()
         result["_meta"].update(self._stamp)
-        await _send(send, _answer(request_id, result))
+        await self._send(scope, send, _answer(request_id, result))
 
     async def _legacy_call(
         self,
@@ -275,6 +279,7 @@ class FastPath:
         params: dict[str, Any],
         context: CallContext,
         headers: dict[bytes, bytes],
+        scope: Scope,
         send: Send,
     ) -> None:
         """Runs the call where `notifications/cancelled` of the same session finds it; a disconnect doesn't cancel here."""
@@ -290,12 +295,12 @@ class FastPath:
                     task.cancel()
                     raise
                 error = {"code": _CANCELLED, "message": "Request cancelled"}
-                await _send(send, orjson.dumps({"jsonrpc": "2.0", "id": request_id, "error": error}))
+                await self._send(scope, send, orjson.dumps({"jsonrpc": "2.0", "id": request_id, "error": error}))
                 return
             finally:
                 self._running.pop(key, None)
         del result["resultType"]
-        await _send(send, _answer(request_id, result))
+        await self._send(scope, send, _answer(request_id, result))
 
     def _cancel(self, headers: dict[bytes, bytes], params: dict[str, Any] | None) -> None:
         wanted = (params or {}).get("requestId")
@@ -303,6 +308,17 @@ class FastPath:
             task = self._running.get((headers.get(b"mcp-session-id", b"").decode("latin-1"), wanted))
             if task is not None:
                 task.cancel()
+
+    async def _send(self, scope: Scope, send: Send, body: bytes) -> None:
+        whole: AnswerWhole | None = scope.get(ANSWER_WHOLE)
+        if whole is not None:
+            if self._answered is not None:
+                self._answered()
+            await whole(body, scope[REQUEST_ID])
+            return
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     async def _result(self, caller: Caller, params: dict[str, Any], context: CallContext) -> dict[str, Any]:
         return call_result(await self._toolbox.call(caller, params["name"], params.get("arguments"), context))
@@ -372,9 +388,3 @@ def _list_answer(request_id: int | str, page: tuple[bytes, str | None], stamp: d
         b"," if rest else b"",
         rest,
     )
-
-
-async def _send(send: Send, body: bytes) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -72,6 +73,7 @@ class HttpApp:
                 asking=self._server.asking,
                 max_body=app.settings.max_body_bytes,
                 session_idle_s=_SESSION_IDLE_S,
+                answered=None if app.metrics is None else partial(app.metrics.answered, "mcp", 200),
             )
             if app.settings.fast_path
             else None

@@ -1,7 +1,7 @@
 """Outcomes and catalogs as MCP results: plain dicts in the wire's spelling, shared by the SDK handlers and the fast path."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from tools.outcome import Block, Outcome
 from tools.tool import META
@@ -10,6 +10,16 @@ from tools.tracing import CameWith
 LIST_TTL_MS = 30_000
 REQUEST_ID = "integrations_mcp.request_id"
 """Key of the request's id in an ASGI scope; set by `server.http`."""
+ANSWER_WHOLE = "integrations_mcp.answer_whole"
+"""Key of `AnswerWhole` in an ASGI scope; set by `server.http_connection`, and so only where that serves."""
+
+
+class AnswerWhole(Protocol):
+    """Answers with 200 and this JSON at once: head and body leave in one packet, where ASGI's messages take two."""
+
+    async def __call__(self, body: bytes, request_id: str) -> None: ...
+
+
 _SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 
 

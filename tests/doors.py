@@ -20,6 +20,11 @@ def call(name: str, arguments: dict[str, Any], token: str) -> dict[str, Any]:
     return _modern("tools/call", {"name": name, "arguments": arguments}, token, {"Mcp-Name": name})
 
 
+def listing(token: str) -> dict[str, Any]:
+    """The arguments of a POST to /mcp that lists tools (2026-07-28)."""
+    return _modern("tools/list", {}, token, {})
+
+
 def _modern(method: str, params: dict[str, Any], token: str, more: dict[str, str]) -> dict[str, Any]:
     headers = {"Accept": _BOTH, "MCP-Protocol-Version": "2026-07-28", "Mcp-Method": method, **more}
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": _META}}

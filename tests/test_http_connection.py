@@ -20,7 +20,7 @@ from starlette.routing import Route
 from server.http_connection import ConnectionLimits, LimitedConfig
 from server.listening import bind
 from server.serving import Server
-from tests.doors import call
+from tests.doors import call, listing
 from tests.world import World, gateway, http, listening, served
 
 pytestmark = pytest.mark.anyio
@@ -297,3 +297,40 @@ async def test_a_connection_that_asks_nothing_does_not_keep_the_server_from_endi
         assert await rest(silent) == b""
         with anyio.fail_after(20):
             await serving
+
+
+# ---------------------------------------------------------------------- answers in one piece
+
+
+def _listing(token: str, version: bytes = b"HTTP/1.1", n: int = 1) -> bytes:
+    """tools/list as the fast path takes it, on a raw socket."""
+    asked = listing(token)
+    body = json.dumps({**asked["json"], "id": n}).encode()
+    heads = {**asked["headers"], "Content-Type": "application/json", "Content-Length": str(len(body))}
+    lines = b"".join(f"{name}: {value}\r\n".encode() for name, value in heads.items())
+    return b"POST /mcp " + version + b"\r\n" + HOST + lines + b"\r\n" + body
+
+
+async def test_requests_sent_together_are_answered_whole_and_in_their_order(plain: tuple[World, str]) -> None:
+    world, url = plain
+    key = await world.key("agent")
+    async with connection(url) as stream:
+        await stream.send(b"".join(_listing(key, n=n) for n in range(3)))
+        read = b""
+        while read.count(b'"resultType"') < 3:
+            read += await stream.receive()
+    heads = [part.split(b"\r\n\r\n")[0] for part in read.split(b"HTTP/1.1 ")[1:]]
+    bodies = [json.loads(part.split(b"\r\n\r\n")[1]) for part in read.split(b"HTTP/1.1 ")[1:]]
+    assert [body["id"] for body in bodies] == [0, 1, 2]
+    for head in heads:
+        names = {line.split(b":")[0] for line in head.split(b"\r\n")[1:]}
+        assert names == {b"date", b"content-type", b"content-length", b"x-request-id"}
+
+
+async def test_a_client_of_http_1_0_is_answered_whole_and_the_connection_ends(plain: tuple[World, str]) -> None:
+    world, url = plain
+    answered = await sent(url, _listing(await world.key("agent"), b"HTTP/1.0"))
+    head, _, body = answered.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert b"connection: close" in head
+    assert json.loads(body)["result"]["resultType"] == "complete"

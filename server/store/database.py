@@ -29,6 +29,7 @@ class Database:
         self._errors = (SQLAlchemyError, OSError, *backend.errors)
         self._sleepers: set[anyio.Event] = set()
         self.insert = backend.insert
+        self.fill = backend.fill
         self.name = backend.name
 
     @asynccontextmanager
@@ -38,11 +39,15 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncGenerator[AsyncConnection, None]:
-        """A transaction that is committed when the block ends, and whole or not at all; on SQLite one at a time."""
+    async def write(self, *, watched: bool = True) -> AsyncGenerator[AsyncConnection, None]:
+        """A transaction that is committed when the block ends, and whole or not at all; on SQLite one at a time.
+
+        `watched`: it may raise a counter, so that this process's watchers look at once.
+        """
         async with self._transaction(self._backend.writes) as connection:
             yield connection
-        self._wake()
+        if watched:
+            self._wake()
 
     async def raise_counter(self, connection: AsyncConnection, name: str) -> int:
         """Within a write: the counter's next value. Last in the transaction, since writers queue up behind it."""

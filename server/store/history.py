@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import ColumnElement, Row, Table, delete, insert, select
+from sqlalchemy import ColumnElement, Row, Table, delete, select
 
 from server.store.database import Database
 from server.store.tables import audit, calls
@@ -25,11 +25,11 @@ class SqlHistory:
 
     async def append(self, made: Sequence[CallRecord], changed: Sequence[AuditRecord]) -> None:
         """All of them or none."""
-        async with self._database.write() as connection:
+        async with self._database.write(watched=False) as connection:
             if made:
-                await connection.execute(insert(calls), [_call_values(r) for r in made])
+                await self._database.fill(connection, calls, [_call_values(r) for r in made])
             if changed:
-                await connection.execute(insert(audit), [_change_values(r) for r in changed])
+                await self._database.fill(connection, audit, [_change_values(r) for r in changed])
 
     async def calls(self, workspace: str, query: CallQuery) -> list[CallRecord]:
         wanted = [calls.c.workspace == key_of(workspace)]
