@@ -66,20 +66,27 @@ def text(result: Any) -> str:
         (MODERN, LEGACY, "http"),
     ],
 )
-@pytest.mark.parametrize("result", [ACCEPT, types.ElicitResult(action="decline"), types.ElicitResult(action="cancel")])
 async def test_the_user_is_asked_and_his_answer_goes_back_as_it_is(
-    tmp_path: Path, upstream_era: str, client_era: str, transport: str, result: types.ElicitResult
+    tmp_path: Path, upstream_era: str, client_era: str, transport: str
 ) -> None:
     asked: list[types.ElicitRequestFormParams] = []
+    results = [ACCEPT, types.ElicitResult(action="decline"), types.ElicitResult(action="cancel")]
+
+    async def answer(context: Any, params: Any) -> types.ElicitResult:
+        asked.append(params)
+        return results[len(asked) - 1]
+
     async with worlds(tmp_path, upstream_era, transport) as world, served(world) as url:
-        async with client(world, url, client_era, answering(result, asked)) as mcp:
-            done = await mcp.call_tool("up_ask", {"n": 1})
-        assert not done.is_error, text(done)
-        assert asking.heard == [(result.action, result.content)]
-        assert text(done) == f"1: {result.action}"
-        (question,) = asked
-        assert question.message == "[up] The MCP server behind this integration asks:\n\nWho are you?"
-        assert question.requested_schema == asking.FORM
+        async with client(world, url, client_era, answer) as mcp:
+            for n, result in enumerate(results):
+                done = await mcp.call_tool("up_ask", {"n": n})
+                assert not done.is_error, text(done)
+                assert text(done) == f"{n}: {result.action}"
+        assert asking.heard == [(r.action, r.content) for r in results]
+        for question in asked:
+            assert question.message == "[up] The MCP server behind this integration asks:\n\nWho are you?"
+            assert question.requested_schema == asking.FORM
+        assert len(asked) == len(results)
         assert "Ada" not in str(await world.app.history.calls("acme", CallQuery(limit=100)))
 
 
