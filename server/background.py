@@ -171,7 +171,7 @@ class Worker:
             if total:
                 self._progress[call.id] = max(0.0, min(1.0, done / total))
 
-        context = CallContext(call.hops, call.idempotency_key, progress, kept_as=call.id)
+        context = CallContext(call.hops, call.idempotency_key, progress, kept_as=call.id, request_id=call.request_id)
         return await self._gateway.run(caller, catalog, tool, call.arguments, context, call.id)
 
     async def _caller(self, call: BackgroundCall) -> Caller:
@@ -198,6 +198,6 @@ class Worker:
                 await anyio.sleep(_RETRY_S)
 
     def _refused(self, call: BackgroundCall, error: CallError) -> Outcome:
-        outcome = refused(call.id, call.tool, error)
+        outcome = refused(call.id, call.tool, error, call.request_id)
         self._record(call_record(call.caller, outcome, call.integration, self._now(), None))
         return outcome

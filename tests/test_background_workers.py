@@ -19,6 +19,8 @@ from tests.test_background import DONE, JSON, Gate, arrived, begins_nothing, end
 from tests.upstreams import Hostile, answer
 from tests.world import World, gateway
 from tools.background import News
+from tools.gateway import CallContext
+from tools.history import CallQuery
 
 pytestmark = pytest.mark.anyio
 
@@ -176,6 +178,22 @@ async def test_a_call_whose_process_was_killed_is_ended_by_another_with_the_same
 def _line(method: str, params: dict[str, Any], id: int | None = None) -> str:
     message = {"jsonrpc": "2.0", "method": method, "params": params}
     return json.dumps(message if id is None else {**message, "id": id}) + "\n"
+
+
+async def test_the_history_of_a_background_call_names_the_request_that_brought_it(
+    tmp_path: Path, upstream: Hostile
+) -> None:
+    async with gateway(tmp_path, **settings()) as world:
+        tool = await write(world, upstream)
+        upstream.script("/w", answer(200, b'"done"', JSON))
+        context = CallContext(request_id="req_of_mine")
+        id = handle((await world.app.toolbox.call(world.owner, tool, {"report": "r"}, context)).text)
+        await ended(world, id)
+        call = await world.app.background.find("acme", id)
+        assert call is not None
+        assert call.request_id == "req_of_mine"
+        [row] = await world.app.history.calls("acme", CallQuery(10, request_id="req_of_mine"))
+        assert (row.call_id, row.tool) == (id, tool)
 
 
 async def test_an_operator_lists_shows_and_cancels_calls(tmp_path: Path, upstream: Hostile) -> None:

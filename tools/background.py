@@ -66,6 +66,8 @@ class BackgroundCall:
     ended_at: datetime | None = None
     error_code: str | None = None
     result: Mapping[str, Any] | None = field(default=None, repr=False)
+    request_id: str = ""
+    """Of the HTTP request that was accepted: a later one of the same call changes nothing."""
 
     @property
     def is_open(self) -> bool:
@@ -141,6 +143,7 @@ class Background:
         idempotency_key: str | None,
         hops: int,
         as_task: bool = False,
+        request_id: str = "",
     ) -> Outcome:
         """Accepts the call and waits for its answer. Raises InvalidArguments, TooManyCalls, StorageUnavailable.
 
@@ -148,7 +151,7 @@ class Background:
         """
         prepared = tool.arguments.prepare(arguments)
         wanted = accepted(caller, tool, arguments, prepared.values, idempotency_key, hops, self._new_id(), self._now())
-        kept = await self._queue.accept(wanted, MOST_OPEN)
+        kept = await self._queue.accept(replace(wanted, request_id=request_id), MOST_OPEN)
         if kept is None:
             raise TooManyCalls(f"{MOST_OPEN} calls of this workspace wait or run in the background already")
         if kept.wanted != wanted.wanted:
@@ -261,7 +264,15 @@ def cut_off(call: BackgroundCall, tool: Tool, check: str | None) -> Outcome:
         f"The gateway was stopped while {tool.name} was running, after the request may have been sent to the "
         f"{tool.integration.name}'s server. It MAY have been carried out: {look} before you repeat it. [{OutcomeUnknown.code}]"
     )
-    return Outcome(call.id, tool.name, text, (Block("text", text),), 0.0, Trace(), OutcomeUnknown("cut off"))
+    return Outcome(
+        call.id,
+        tool.name,
+        text,
+        (Block("text", text),),
+        0.0,
+        Trace(request_id=call.request_id),
+        OutcomeUnknown("cut off"),
+    )
 
 
 def accepted_text(call: BackgroundCall, endpoint: str) -> str:

@@ -172,9 +172,15 @@ class Gateway:
         """A call that goes on when its caller has left; it is recorded when it has run."""
         try:
             self.traffic.count(caller, tool.integration)
-            key, hops = context.idempotency_key, context.hops
-            as_task = context.takes_tasks
-            return await background.call(caller, tool, arguments, idempotency_key=key, hops=hops, as_task=as_task)
+            return await background.call(
+                caller,
+                tool,
+                arguments,
+                idempotency_key=context.idempotency_key,
+                hops=context.hops,
+                as_task=context.takes_tasks,
+                request_id=context.request_id,
+            )
         except CallError as e:
             error = e
         except StorageUnavailable as e:

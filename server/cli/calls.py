@@ -92,6 +92,7 @@ def shown(call: "BackgroundCall") -> dict[str, Any]:
         "call_id": call.id,
         "tool": call.tool,
         "caller": call.caller.id,
+        "request_id": call.request_id or None,
         "state": call.state,
         "attempts": call.attempts,
         "progress": call.progress,

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tools.errors import StorageUnavailable
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest revision in `migrations/versions`; a test holds the two together."""
 
 _MOVE = "name another one with database_url (one that is empty or not there yet is made), or restore a backup"

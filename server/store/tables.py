@@ -269,6 +269,7 @@ background_calls = Table(
     Column("key_id", KEY, nullable=False),
     Column("sealed", LargeBinary, nullable=False),  # arguments, caller, key: nonce and ciphertext
     Column("result", LargeBinary),
+    Column("request_id", KEY),  # null where no HTTP request brought it
     UniqueConstraint("same", name="background_calls_same"),
     UniqueConstraint("given", name="background_calls_given"),
 )
