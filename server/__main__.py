@@ -1,9 +1,11 @@
 """`integrations-mcp`: the console script."""
 
-from server.cli.main import run
+from server.cli.starting import imports
 
 
 def main() -> None:
+    with imports():
+        from server.cli.main import run
     run()
 
 

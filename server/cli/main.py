@@ -9,6 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from server.cli.options import print_json
+from server.cli.starting import imports
 from server.settings import SettingsError
 from tools.errors import GatewayError, InvalidRequest
 
@@ -53,7 +54,8 @@ class _Commands(TyperGroup):
         if where is None:
             return None
         module, _, attribute = where.partition(":")
-        found: Any = getattr(import_module(module), attribute)
+        with imports():
+            found: Any = getattr(import_module(module), attribute)
         parent = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
         parent.callback()(_root)
         if isinstance(found, typer.Typer):

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from server.cli.options import AsJson, Database, Home, Workspace, in_loop, print_json, settings_of
+from server.cli.starting import imports
 
 Config = Annotated[
     Path | None,
@@ -27,8 +28,9 @@ def serve_command(
 
     Make a key first: integrations-mcp keys create --workspace acme --role owner
     """
-    from server.listening import bind
-    from server.serving import say, serve
+    with imports():
+        from server.listening import bind
+        from server.serving import say, serve
 
     settings = settings_of(home, database, serves=True, host=host, port=port, workers=workers, config=config)
     sock = bind(settings.host, settings.port)
@@ -66,9 +68,10 @@ def stdio_command(
     home: Home = None,
 ) -> None:
     """Serve one client over stdin and stdout, as desktop assistants start it. The local user is the owner."""
-    from server.app import open_app
-    from server.stdio import serve_stdio
-    from tools.callers import local_caller
+    with imports():
+        from server.app import open_app
+        from server.stdio import serve_stdio
+        from tools.callers import local_caller
 
     settings = settings_of(home, database, workspace, serves=True, config=config)
 
