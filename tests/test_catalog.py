@@ -53,7 +53,7 @@ class Registry:
             raise StorageUnavailable("out")
         return self.number
 
-    async def load(self, workspace: str) -> tuple[int, tuple[Integration, ...]]:
+    async def load(self, workspace: str, known: object = ()) -> tuple[int, tuple[Integration, ...]]:
         self.asked.append("load")
         self.loading.set()
         if self.out:
@@ -91,6 +91,41 @@ async def test_only_what_moved_is_compiled_again() -> None:
     assert world.compiled == ["one", "two", "two"]
     assert after.tools["one_a"] is before.tools["one_a"]
     assert "two_b" not in after.tools
+
+
+async def test_what_was_compiled_of_an_endpoint_goes_on_until_the_endpoint_changes() -> None:
+    world = World()
+    schema = {"type": "object", "properties": {"n": {"const": 1}}}
+    (one, two) = world.registry.rows["acme"]
+    one = one.model_copy(
+        update={"endpoints": tuple(e.model_copy(update={"input_schema": schema}) for e in one.endpoints)}
+    )
+    world.registry.rows["acme"] = (one, two)
+    before = (await world.catalogs.get("acme")).tools
+    made = {name: (before[name].arguments, before[name].published, before[name].entry) for name in ("one_a", "one_b")}
+
+    async def after(**changed: Any) -> Any:
+        world.registry.number += 1
+        current = world.registry.rows["acme"][0]
+        world.registry.rows["acme"] = (current.model_copy(update={"version": world.registry.number, **changed}), two)
+        world.catalogs.invalidate("acme")
+        return (await world.catalogs.get("acme")).tools
+
+    tools = await after(base_url="https://other.example")
+    assert tools["one_a"] is not before["one_a"], "where it goes has changed"
+    assert "https://other.example" in tools["one_a"].plan.build({}).url
+    assert (tools["one_a"].arguments, tools["one_a"].published, tools["one_a"].entry) == made["one_a"]
+    assert tools["one_a"].published is made["one_a"][1]
+
+    tools = await after(display_name="Another")
+    assert "Another" in tools["one_a"].entry["title"]
+    assert tools["one_a"].published is made["one_a"][1]
+
+    true = {"type": "object", "properties": {"n": {"const": True}}}  # == the schema before, for Python
+    a, b = (e for e in sorted(one.endpoints, key=lambda e: e.name))
+    tools = await after(endpoints=(a, b.model_copy(update={"input_schema": true})))
+    assert tools["one_a"].arguments is made["one_a"][0]
+    assert tools["one_b"].arguments.prepare({"n": True}).values == {"n": True}
 
 
 async def test_a_catalog_is_believed_for_a_while_and_then_its_version_is_read() -> None:
@@ -173,14 +208,14 @@ async def test_under_many_changes_a_workspace_is_asked_for_once_at_a_time() -> N
     registry = world.registry
     load, version = registry.load, registry.version
 
-    async def slowly(ask: Any, workspace: str) -> Any:
+    async def slowly(ask: Any, workspace: str, *known: object) -> Any:
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
         for _ in range(3):
             await asyncio.sleep(0)
         try:
-            return await ask(workspace)
+            return await ask(workspace, *known)
         finally:
             at_once -= 1
 

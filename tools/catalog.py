@@ -219,7 +219,8 @@ class Catalogs:
             if entry is None:
                 version, integrations = await self._registry.load(workspace)
             else:
-                version, integrations = await self._patience.wait(self._registry.load(workspace))
+                load = self._registry.load(workspace, entry.catalog.integrations)
+                version, integrations = await self._patience.wait(load)
         except StorageUnavailable:
             if entry is None:
                 raise
@@ -242,13 +243,20 @@ class Catalogs:
         kept: dict[tuple[str, int], list[Tool]] = {}
         for tool in before.tools.values() if before else ():
             kept.setdefault((tool.integration.id, tool.integration.version), []).append(tool)
+        versions = {i.id: i.version for i in before.integrations} if before else {}
         tools: list[Tool] = []
         for integration in integrations:
             same = kept.get((integration.id, integration.version))
             if same is not None and same[0].integration.upstream_tools == integration.upstream_tools:
                 tools += same
             else:
-                tools += self._make_tools(integration)
+                made = self._make_tools(integration)
+                old = {t.endpoint.name: t for t in kept.get((integration.id, versions.get(integration.id, 0)), ())}
+                for tool in made:
+                    # Subclasses' parts also come from what their server said.
+                    if type(tool) is Tool and (one := old.get(tool.endpoint.name)) is not None:
+                        tool.take_over(one)
+                tools += made
         # An upstream can call its tools what it likes: what an operator named wins.
         tools.sort(key=lambda t: (t.is_discovered, t.name))
         by_name: dict[str, Tool] = {}

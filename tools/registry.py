@@ -76,8 +76,11 @@ class Registry(Protocol):
         """The workspace's version; 0 where there is no such workspace."""
         ...
 
-    async def load(self, workspace: str) -> tuple[int, tuple[Integration, ...]]:
-        """One consistent snapshot: (version, all integrations ordered by name)."""
+    async def load(self, workspace: str, known: Sequence[Integration] = ()) -> tuple[int, tuple[Integration, ...]]:
+        """One consistent snapshot: (version, all integrations ordered by name).
+
+        `known` are of a snapshot before: one that has its version still isn't read from its document again.
+        """
         ...
 
     async def get(self, workspace: str, ref: str) -> Integration:

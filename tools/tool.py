@@ -76,6 +76,12 @@ def may_repeat(endpoint: EndpointConfig) -> bool:
     return endpoint.method in ("GET", "PUT", "DELETE") or own is True
 
 
+_OF_ENDPOINT = ("path_names", "arguments", "published", "shaper", "retry", "hints", "static_masks")
+"""Compiled parts that an endpoint alone decides."""
+_OF_BOTH = ("title", "entry", "entry_json")
+_SHOWN_OF_INTEGRATION = ("name", "display_name", "protocol", "approval_policy")
+
+
 @dataclass(frozen=True, eq=False)
 class Tool:
     """An endpoint of an enabled integration. Cheap to make; `cached_property` parts compile when first needed."""
@@ -172,6 +178,17 @@ class Tool:
     def title(self) -> str:
         own = self.endpoint.annotations.title if self.endpoint.annotations else None
         return own or title_of(self.integration.display_name, self.endpoint.name)
+
+    def take_over(self, before: "Tool") -> None:
+        """What was compiled of this endpoint at a version before goes on, if the endpoint is the same; a changed one begins anew."""
+        # As it is stored: by ==, 1 and true would be the same.
+        if type(before) is not type(self) or self.endpoint.model_dump_json() != before.endpoint.model_dump_json():
+            return
+        names = _OF_ENDPOINT
+        if all(getattr(self.integration, n) == getattr(before.integration, n) for n in _SHOWN_OF_INTEGRATION):
+            names += _OF_BOTH
+        made = vars(before)
+        vars(self).update({name: made[name] for name in names if name in made})
 
     @property
     def writes(self) -> bool:

@@ -30,7 +30,10 @@ from tools.finding import CALL_TOOL, FIND_TOOLS, Finder, ToolMode, call_argument
 from tools.gateway import CallContext, Gateway
 from tools.outcome import Block, Outcome, Trace
 from tools.reading_on import GET_RESULT, ReadingOn
+from tools.tool import Tool
 
+Listed = tuple[str, Tool | dict[str, Any]]
+"""(order, a tool or a ready entry)."""
 _NO_CONTEXT = CallContext()
 
 
@@ -94,7 +97,7 @@ class Toolbox:
     async def page(self, caller: Caller, cursor: str | None) -> tuple[list[dict[str, Any]], str | None]:
         """The entries of one page and the cursor of the next. Raises InvalidRequest for a cursor that isn't one."""
         catalog = await self._gateway.first.listed(caller)
-        return page_of(self.entries(catalog, caller), cursor, self._page_size)
+        return page_of(self._listed(catalog, caller), cursor, self._page_size)
 
     async def page_json(self, caller: Caller, cursor: str | None) -> tuple[bytes, str | None] | None:
         """`page` as a ready-made JSON array, made once per catalog version, kind of caller and cursor; None for a bad cursor."""
@@ -104,7 +107,7 @@ class Toolbox:
         page = pages.get(key)
         if page is None:
             try:
-                entries, following = page_of(self.entries(catalog, caller), cursor, self._page_size)
+                entries, following = page_of(self._listed(catalog, caller), cursor, self._page_size)
             except InvalidRequest:
                 return None
             page = (orjson.dumps(entries), following)
@@ -129,18 +132,22 @@ class Toolbox:
 
     def entries(self, catalog: Catalog, caller: Caller) -> list[tuple[str, dict[str, Any]]]:
         """(order, entry) of every listed tool: by name, in search mode pinned tools first."""
+        return [(order, _entry(listed)) for order, listed in self._listed(catalog, caller)]
+
+    def _listed(self, catalog: Catalog, caller: Caller) -> list[Listed]:
+        """The same, before any entry is made: a page shows a thousand of a workspace's tools."""
         view = catalog.view(caller)
         searched = is_searched(self._mode, view)
-        own = [(t.name, t.entry) for t in self._admin_tools.values() if caller.may(t.permission)]
+        own: list[Listed] = [(t.name, t.entry) for t in self._admin_tools.values() if caller.may(t.permission)]
         if view.tools:
             own.append(("get_result", GET_RESULT))
         if searched:
-            pinned = [(f"!{t.name}", t.entry) for t in view.tools if self._is_pinned(t.name)]
+            pinned: list[Listed] = [(f"!{t.name}", t) for t in view.tools if self._is_pinned(t.name)]
             own += [("find_tools", FIND_TOOLS), ("call_tool", CALL_TOOL)]
             return sorted([*pinned, *own], key=lambda row: row[0])
         if view.tools and (caller.may("Integration.update") or caller.may("Integration.create")):
             own.append(("call_tool", CALL_TOOL))  # who makes tools can call them before his host lists again
-        return sorted([*((t.name, t.entry) for t in view.tools), *own], key=lambda row: row[0])
+        return sorted([*((t.name, t) for t in view.tools), *own], key=lambda row: row[0])
 
     def _is_pinned(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self._pinned)
@@ -195,9 +202,11 @@ def _not_done(call_id: str, name: str, error: RequestRefused) -> Outcome:
     return Outcome(call_id, name, text, (Block("text", text),), 0.0, Trace(), error)
 
 
-def page_of(
-    rows: list[tuple[str, dict[str, Any]]], cursor: str | None, size: int
-) -> tuple[list[dict[str, Any]], str | None]:
+def _entry(listed: Tool | dict[str, Any]) -> dict[str, Any]:
+    return listed.entry if isinstance(listed, Tool) else listed
+
+
+def page_of(rows: list[Listed], cursor: str | None, size: int) -> tuple[list[dict[str, Any]], str | None]:
     """The page after `cursor` of rows in the order of their names, and the cursor of the next page."""
     start = 0
     if cursor is not None:
@@ -205,7 +214,7 @@ def page_of(
         start = next((i for i, (order, _) in enumerate(rows) if order > after), len(rows))
     page = rows[start : start + size]
     more = start + size < len(rows)
-    return [entry for _, entry in page], _encode(page[-1][0]) if more and page else None
+    return [_entry(listed) for _, listed in page], _encode(page[-1][0]) if more and page else None
 
 
 def _encode(name: str) -> str:

@@ -1,6 +1,6 @@
 """Integrations: one row each, with columns for what lists filter and sort by and one JSON document for the rest."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -41,13 +41,14 @@ def folded(text: str) -> str:
 class IntegrationRows(WorkspaceRows):
     """The part of the Registry that is about integrations."""
 
-    async def load(self, workspace: str) -> tuple[int, tuple[Integration, ...]]:
+    async def load(self, workspace: str, known: Sequence[Integration] = ()) -> tuple[int, tuple[Integration, ...]]:
         version = select(workspaces.c.version).where(workspaces.c.key == key_of(workspace))
         async with self._database.read() as connection:
             number = (await connection.execute(version)).scalar() or 0
             rows = (await connection.execute(_of(workspace).order_by(integrations.c.name))).all()
         # Thousands of endpoints take a while to parse: not on the event loop.
-        return number, await anyio.to_thread.run_sync(lambda: tuple(_parsed(row) for row in rows))
+        read = {(i.id, i.version): i for i in known}
+        return number, await anyio.to_thread.run_sync(lambda: tuple(_parsed(row, read) for row in rows))
 
     async def get(self, workspace: str, ref: str) -> Integration:
         named = or_(integrations.c.id == ref, integrations.c.name == ref)
@@ -190,9 +191,9 @@ def _conditions(query: ListQuery) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _parsed(row: Row[*tuple[Any, ...]]) -> Integration:
+def _parsed(row: Row[*tuple[Any, ...]], known: Mapping[tuple[str, int], Integration] = {}) -> Integration:
     try:
-        document = Integration.model_validate_json(row.document)
+        document = known.get((row.id, row.version)) or Integration.model_validate_json(row.document)
         shown = UpstreamTools.model_validate_json(row.upstream_tools) if row.upstream_tools is not None else None
     except ValidationError as error:
         where = ", ".join(sorted({".".join(map(str, fault["loc"])) for fault in error.errors(include_input=False)}))
