@@ -31,6 +31,7 @@ _LISTENERS = "_INTEGRATIONS_LISTENERS"
 """Tells worker processes which sockets are this server's own (address|port, comma-separated); not a setting."""
 _FIGURES = "_INTEGRATIONS_FIGURES"
 """The same for the folder in which their figures meet."""
+_FIRST_ANSWER_S = 60.0
 _LAST_WORDS_S = 0.1
 """Between the end of the last call and the end of the streams: the SDK writes a call's answer after its handler has ended."""
 
@@ -147,6 +148,16 @@ async def _kept_up(slot: Slot | None) -> AsyncGenerator[None, None]:
 class Server(uvicorn.Server):
     """uvicorn's, but that it takes what waits in the listeners' queues before it closes them: the system would reset it."""
 
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] = lambda: None) -> None:
+        """`ready` is told when requests are answered."""
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         waiting = [connection for sock in sockets or [] for connection in _waiting(sock)]
         for server in self.servers:
@@ -186,15 +197,15 @@ def config_of(app: ASGIApp | str, settings: Settings, **more: Any) -> uvicorn.Co
     )
 
 
-def serve(settings: Settings, sock: socket.socket) -> int:
-    """Serves until asked to end; returns the exit code."""
+def serve(settings: Settings, sock: socket.socket, ready: Callable[[], None]) -> int:
+    """Serves until asked to end; returns the exit code. `ready` is called when requests are answered."""
     host, port = sock.getsockname()[:2]
     listeners = frozenset({(host, port)})
     if settings.workers > 1:
-        return _serve_with_workers(settings, sock, listeners)
+        return _serve_with_workers(settings, sock, listeners, ready)
     _end_without_a_signal()
     serving = Serving(settings, listeners, sessions=True)
-    server = Server(config_of(serving, settings))
+    server = Server(config_of(serving, settings), ready)
     try:
         server.run(sockets=[sock])
     except SystemExit:  # uvicorn's own code, where the lifespan failed
@@ -205,7 +216,9 @@ def serve(settings: Settings, sock: socket.socket) -> int:
     return 0 if server.started else 1
 
 
-def _serve_with_workers(settings: Settings, sock: socket.socket, listeners: frozenset[tuple[str, int]]) -> int:
+def _serve_with_workers(
+    settings: Settings, sock: socket.socket, listeners: frozenset[tuple[str, int]], ready: Callable[[], None]
+) -> int:
     from uvicorn.config import STARTUP_FAILURE
     from uvicorn.supervisors import Multiprocess
 
@@ -224,8 +237,20 @@ def _serve_with_workers(settings: Settings, sock: socket.socket, listeners: froz
             made = TemporaryDirectory(prefix="integrations-mcp-", ignore_cleanup_errors=True)
             os.environ[_FIGURES] = stack.enter_context(made)
         workers = Workers(config, sockets=[sock])
+        threading.Thread(target=_when_answered, args=(sock.getsockname(), ready), daemon=True).start()
         workers.run()
     return 1 if any(p.exitcode == STARTUP_FAILURE for p in workers.processes) else 0
+
+
+def _when_answered(where: tuple[Any, ...], ready: Callable[[], None]) -> None:
+    """The workers are processes of their own: the first that answers /healthz is heard here. The socket listens already, so this waits."""
+    every = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not listened on
+    host = every.get(str(where[0]), str(where[0]))
+    with suppress(OSError), socket.create_connection((host, where[1]), timeout=_FIRST_ANSWER_S) as asking:
+        shown = f"[{host}]" if ":" in host else host
+        asking.sendall(f"GET /healthz HTTP/1.1\r\nHost: {shown}:{where[1]}\r\nConnection: close\r\n\r\n".encode())
+        if asking.recv(12).startswith(b"HTTP/1.1 "):
+            ready()
 
 
 def worker_app() -> Serving:
@@ -241,19 +266,7 @@ def worker_app() -> Serving:
 async def run_beside(config: uvicorn.Config, sock: socket.socket, ready: Callable[[], None]) -> None:
     """Serves in a loop that is running already, until asked to end; calls `ready` when requests are answered."""
     _end_without_a_signal()
-    server = Server(config)
-
-    async def watch() -> None:
-        while not server.started and not server.should_exit:  # noqa: ASYNC110 - uvicorn has no event for it
-            await asyncio.sleep(0.01)
-        if server.started:
-            ready()
-
-    watcher = asyncio.ensure_future(watch())
-    try:
-        await server.serve(sockets=[sock])
-    finally:
-        watcher.cancel()
+    await Server(config, ready).serve(sockets=[sock])
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:

@@ -224,3 +224,4 @@ def test_a_database_that_cannot_be_opened_is_a_sentence(tmp_path: Path, workers:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "registry.db" in done.stderr
+    assert "listening on" not in done.stderr

@@ -42,9 +42,12 @@ def serve_command(
         say(
             "warning: keys and data cross the network in clear here; put TLS in front and set INTEGRATIONS_MCP_PUBLIC_URL to its https URL"
         )
-    say(f"listening on {url} (MCP: {url}/mcp, legacy SSE: {url}/sse, REST: {url}/v1, ready: {url}/readyz)")
-    if as_json:
-        print_json({"url": url, "mcp_url": f"{url}/mcp", "sse_url": f"{url}/sse", "rest_url": f"{url}/v1"})
+
+    def ready() -> None:
+        say(f"listening on {url} (MCP: {url}/mcp, legacy SSE: {url}/sse, REST: {url}/v1, ready: {url}/readyz)")
+        if as_json:
+            print_json({"url": url, "mcp_url": f"{url}/mcp", "sse_url": f"{url}/sse", "rest_url": f"{url}/v1"})
+
     if settings.workers > 1:
         for name, value in (
             ("HOME", str(settings.home)),
@@ -55,7 +58,7 @@ def serve_command(
             ("CONFIG", str(settings.config.absolute()) if settings.config else ""),
         ):
             os.environ[f"INTEGRATIONS_MCP_{name}"] = value
-    raise typer.Exit(serve(settings, sock))
+    raise typer.Exit(serve(settings, sock, ready))
 
 
 def stdio_command(
