@@ -214,7 +214,7 @@ class Settings(EgressSettings):
     catalog_tools: int = Field(
         default=200_000,
         ge=1_000,
-        description="Tools kept in memory by each process, about 8 KB each once they are called or listed; the workspaces unused for longest go first.",
+        description="Tools kept in memory by each process, about 10 KB each and 23 KB once called; the workspaces unused for longest go first.",
     )
     fast_path: bool = Field(
         default=True,
