@@ -17,6 +17,7 @@ from typing import Any
 import uvicorn
 from sse_starlette.sse import AppStatus
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.supervisors import multiprocess
 
 from server.app import App, open_app
 from server.hosts_allowed import allowed_hosts
@@ -164,6 +165,8 @@ class Server(uvicorn.Server):
         waiting = [connection for sock in sockets or [] for connection in _waiting(sock)]
         for server in self.servers:
             server.close()
+        # uvloop closes them at the end of this turn: what came meanwhile is taken, too.
+        waiting += [connection for sock in sockets or [] for connection in _waiting(sock)]
         loop = asyncio.get_running_loop()
         for connection in waiting:
             await loop.connect_accepted_socket(self._protocol, connection)
@@ -176,8 +179,8 @@ class Server(uvicorn.Server):
 
 def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
     """Connections that the system has made and nobody has taken yet."""
-    listener.setblocking(False)
-    with suppress(OSError):  # none is left
+    with suppress(OSError):  # none is left, or it is closed
+        listener.setblocking(False)
         while True:
             connection, _ = listener.accept()
             connection.setblocking(False)
@@ -218,13 +221,24 @@ def serve(settings: Settings, sock: socket.socket, ready: Callable[[], None]) ->
     return 0 if server.started else 1
 
 
+class Worker(multiprocess.Process):
+    """uvicorn's worker process with our server in it: all have one queue of connections, which the last to end must leave empty."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        if self._server is None:
+            self._server = Server(self.config)
+        return self._server
+
+
 def _serve_with_workers(
     settings: Settings, sock: socket.socket, listeners: frozenset[tuple[str, int]], ready: Callable[[], None]
 ) -> int:
     from uvicorn.config import STARTUP_FAILURE
-    from uvicorn.supervisors import Multiprocess
 
-    class Workers(Multiprocess):
+    multiprocess.Process = Worker  # the supervisor makes them in several places and can't be told of which class
+
+    class Workers(multiprocess.Multiprocess):
         def terminate_all(self) -> None:
             # Held open here, connections would be taken that nobody answers any more.
             for listener in self.sockets:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from server.http_connection import ConnectionLimits, LimitedConfig
 from server.listening import bind
-from server.serving import Server
+from server.serving import Server, Worker
 from tests.doors import call, listing
 from tests.world import World, gateway, http, listening, served
 
@@ -255,13 +255,14 @@ async def hello(request: Request) -> JSONResponse:
     return JSONResponse({"hello": (await request.body()).decode()})
 
 
-async def test_what_was_connected_before_the_server_ended_is_still_answered() -> None:
+@pytest.mark.parametrize("as_worker", [False, True])
+async def test_what_was_connected_before_the_server_ended_is_still_answered(as_worker: bool) -> None:
     """Also a connection that nobody had taken from the queue, and one in the middle of its head."""
     app = Starlette(routes=[Route("/", hello, methods=["GET", "POST"])])
     config = LimitedConfig(app, ConnectionLimits(last_request=50), lifespan="off", log_config=None, access_log=False)
     sock = bind("127.0.0.1", 0)
     sock.listen(16)
-    server = Server(config)
+    server = Worker(config, [sock]).server if as_worker else Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[sock]))
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     async with connection(url) as used, connection(url) as fresh, connection(url) as half:
