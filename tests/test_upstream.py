@@ -194,22 +194,43 @@ async def test_connections_are_kept_within_a_pool_and_never_shared_between_pools
     assert [request.connection for request in server.received] == [1, 1, 2, 1, 2]
 
 
-async def test_idle_connections_are_closed_when_another_origin_is_opened(
-    server: Hostile, clock: Clock, tls: ssl.SSLContext
-) -> None:
-    engine = HttpEngine(NetworkPolicy(True), way=WayOut(tls), clock=clock)
+async def test_idle_connections_are_closed_after_a_while(server: Hostile, clock: Clock, tls: ssl.SSLContext) -> None:
+    engine = HttpEngine(NetworkPolicy(True), way=WayOut(tls), clock=clock, sweep_s=0.001)
     upstream = Upstream(NetworkPolicy(True), engine=engine)
     await upstream.send(Request("GET", server.url + "/x"), pool="idle")
-    clock.now += 200
+    clock.now += 20
     await upstream.send(Request("GET", server.url + "/x"), pool="young")
-    clock.now += 200
-    await upstream.send(Request("GET", server.url + "/x"), pool="new")
+    assert engine.connections() == (0, 2)
+    clock.now += 15
     await server.until(lambda: server.open == 1)
-    for pool in ("young", "new", "idle"):
+    for pool in ("young", "idle"):
         await upstream.send(Request("GET", server.url + "/x"), pool=pool)
-    assert [request.connection for request in server.received] == [1, 2, 3, 4, 3, 5]
+    assert [request.connection for request in server.received] == [1, 2, 2, 3]
     await upstream.aclose()
     await server.until(lambda: server.open == 0)
+
+
+async def test_who_dials_while_others_are_swept_keeps_his_connection(server: Hostile, tls: ssl.SSLContext) -> None:
+    dialing, go = asyncio.Event(), asyncio.Event()
+
+    async def lookup(name: str, port: int) -> list[str]:
+        dialing.set()
+        await go.wait()
+        return ["127.0.0.1"]
+
+    engine = HttpEngine(NetworkPolicy(True), way=WayOut(tls), lookup=lookup, keepalive_s=0.0, sweep_s=0.001)
+    upstream = Upstream(NetworkPolicy(True), engine=engine)
+    url = server.url.replace("127.0.0.1", "slow.test") + "/x"
+    first = asyncio.ensure_future(upstream.send(Request("GET", url), pool="w"))
+    await dialing.wait()
+    for n in range(3):  # other new origins, whose connections are swept at once
+        await upstream.send(Request("GET", server.url + "/y"), pool=f"other {n}")
+        await server.until(lambda: server.open == 0)
+    go.set()
+    await first
+    await server.until(lambda: server.open == 0)  # an origin that was forgotten would keep it open for ever
+    assert engine.connections() == (0, 0)
+    await upstream.aclose()
 
 
 # --------------------------------------------------------------------------- what comes back

@@ -18,7 +18,6 @@ from tools.dialing import Dialer, Lookup, system_lookup
 from tools.exchange import Answer, Request, Wire
 from tools.way_out import WayOut
 
-_SWEEP_S = 5.0
 _NO_BODY_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 Key = tuple[str, bool, str, int]
 """(pool, TLS, host, port): connections are shared only within one."""
@@ -26,7 +25,7 @@ Key = tuple[str, bool, str, int]
 
 class HttpEngine:
     """`lookup` answers names; `way` is how the operator lets us out; `user_agent` goes out where the request has none;
-    `connections` is the limit for each pool and origin."""
+    `connections` is the limit for each pool and origin; idle ones are looked at every `sweep_s`."""
 
     def __init__(
         self,
@@ -37,12 +36,13 @@ class HttpEngine:
         user_agent: str = "integrations-mcp",
         connections: int = 100,
         keepalive_s: float = 30.0,
+        sweep_s: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._dialer = Dialer(network, lookup=lookup, way=way, clock=clock)
         self._user_agent = f"User-Agent: {user_agent}\r\n"
         self._connections = connections
-        self._keepalive_s = keepalive_s
+        self._keepalive_s, self._sweep_s = keepalive_s, sweep_s
         self._clock = clock
         self._origins: dict[Key, _Origin] = {}
         self._sweep: asyncio.TimerHandle | None = None
@@ -99,10 +99,16 @@ class HttpEngine:
         key = (pool, secure, host, port)
         origin = self._origins.get(key)
         if origin is None:
-            self._close_idle()
             origin = self._origins[key] = _Origin(self._connections)
+            if self._sweep is None:
+                self._sweep = asyncio.get_running_loop().call_later(self._sweep_s, self._close_idle)
+        origin.users += 1
         if origin.room <= 0:
-            await origin.wait()
+            try:
+                await origin.wait()
+            except BaseException:
+                origin.users -= 1
+                raise
         origin.room -= 1
         now = self._clock()
         while origin.idle:
@@ -126,7 +132,7 @@ class HttpEngine:
             connection.idle_since = self._clock()
             origin.idle.append(connection)
             if self._sweep is None:
-                self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._close_idle)
+                self._sweep = asyncio.get_running_loop().call_later(self._sweep_s, self._close_idle)
 
     def _close_idle(self) -> None:
         """Closes what nobody has used for a while and forgets origins without connections."""
@@ -140,8 +146,8 @@ class HttpEngine:
                 connection.abort()
             if origin.is_unused:
                 del self._origins[key]
-        if any(origin.idle for origin in self._origins.values()):
-            self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._close_idle)
+        if self._origins:
+            self._sweep = asyncio.get_running_loop().call_later(self._sweep_s, self._close_idle)
 
     def _head(self, request: Request) -> bytes:
         """The request's head as it goes out. Names and values were checked by Upstream: none can hold a line break."""
@@ -165,11 +171,12 @@ class HttpEngine:
 
 
 class _Origin:
-    """The connections of one pool to one origin. `room` is how many more may be busy."""
+    """The connections of one pool to one origin. `room` is how many more may be busy; `users` wait, dial or are busy."""
 
-    __slots__ = ("_waiting", "busy", "idle", "room")
+    __slots__ = ("_waiting", "busy", "idle", "room", "users")
 
     def __init__(self, connections: int) -> None:
+        self.users = 0
         self.idle: deque[Connection] = deque()
         self.busy: set[Connection] = set()
         self.room = connections
@@ -190,6 +197,7 @@ class _Origin:
                 raise
 
     def leave(self) -> None:
+        self.users -= 1
         self.room += 1
         self._wake()
 
@@ -202,7 +210,8 @@ class _Origin:
 
     @property
     def is_unused(self) -> bool:
-        return not self.idle and not self.busy and not self._waiting
+        # Who waits or dials is a user too: forgotten meanwhile, his connection would never be used again nor closed.
+        return not self.idle and self.users == 0
 
 
 class _Body:
