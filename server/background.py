@@ -1,9 +1,12 @@
 """Runs background calls: every process claims what waits, keeps its leases, and stops what was cancelled (`tools.background`).
 
 A lease that isn't renewed ends, and another process takes the call over: clocks of replicas may differ by less than a lease.
+When the clock steps, leases mean nothing until their owners have renewed them by the new time, so a process takes over nothing for
+one lease after a step. A lease that reaches further ahead then is of a process that died before the step.
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -28,13 +31,18 @@ from tools.registry import KeyStore
 LEASE = timedelta(seconds=30)
 MOST = 32
 """Calls that one process runs at once."""
+_STEP_S = 5.0
+"""A clock that moved by more than this beside the monotonic one was set."""
 _RETRY_S = 2.0
 _T = TypeVar("_T")
 log = Log("integrations_mcp")
 
 
 class Worker:
-    """`run` it in the background; `drain` before the end. `record` takes the history of what never came to the gateway."""
+    """`run` it in the background; `drain` before the end. `record` takes the history of what never came to the gateway.
+
+    `now` is UTC, `clock` monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -48,6 +56,7 @@ class Worker:
         lease: timedelta = LEASE,
         most: int = MOST,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue, self._gateway, self._catalogs, self._keys = queue, gateway, catalogs, keys
         self._news, self._record, self._lease, self._most, self._now = news, record, lease, most, now
@@ -56,6 +65,8 @@ class Worker:
         self._progress: dict[str, float] = {}
         self._looking = anyio.Lock()
         self._draining = False
+        self._clock, self._apart = clock, now().timestamp() - clock()
+        self._began, self._stepped = clock(), float("-inf")
 
     async def run(self) -> None:
         """Until cancelled; then what still runs is left to others at once."""
@@ -78,8 +89,23 @@ class Worker:
             free = 0 if self._draining else self._most - len(self._tasks)
             if free > 0:
                 now = self._now()
-                for call in await self._queue.claim(self._owner, now, now + self._lease, free):
+                past, beyond = self._over(now)
+                # Not what runs here: it is ours, however late the clock says it is.
+                for call in await self._queue.claim(
+                    self._owner, now, now + self._lease, free, past=past, beyond=beyond, but=self._tasks.keys()
+                ):
                     self._begin(call)
+
+    def _over(self, now: datetime) -> tuple[datetime | None, datetime | None]:
+        """Leases that ended by the first moment or reach beyond the second are over; None: none such is, for now."""
+        clock, lease = self._clock(), self._lease.total_seconds()
+        apart = now.timestamp() - clock
+        if abs(apart - self._apart) > _STEP_S:
+            self._stepped = clock
+        self._apart = apart
+        past = now if clock - self._stepped >= lease else None
+        # Right after a start a step isn't known, and owners that live may not have renewed yet.
+        return past, now + 2 * self._lease if clock - max(self._began, self._stepped) >= lease else None
 
     async def beat(self) -> None:
         """Renews the leases. Raises StorageUnavailable."""

@@ -60,12 +60,12 @@ def call(n: int, **more: object) -> BackgroundCall:
 
 
 async def claimed(queue: SqlCallQueue, owner: str, now: datetime = NOW, most: int = 10) -> list[str]:
-    return [c.id for c in await queue.claim(owner, now, now + LEASE, most)]
+    return [c.id for c in await queue.claim(owner, now, now + LEASE, most, past=now)]
 
 
 async def test_what_was_accepted_is_what_is_claimed(queue: SqlCallQueue) -> None:
     await queue.accept(call(1), MOST_OPEN)
-    [found] = await queue.claim("w1", NOW, NOW + LEASE, 10)
+    [found] = await queue.claim("w1", NOW, NOW + LEASE, 10, past=NOW)
     assert found == replace(call(1), state="running", attempts=1, started_at=NOW)
 
 
@@ -73,7 +73,7 @@ async def test_nothing_of_arguments_and_results_is_readable_in_the_rows(
     queue: SqlCallQueue, database: Database
 ) -> None:
     await queue.accept(call(1), MOST_OPEN)
-    [found] = await queue.claim("w1", NOW, NOW + LEASE, 10)
+    [found] = await queue.claim("w1", NOW, NOW + LEASE, 10, past=NOW)
     await queue.end(found, "w1", "done", {"content": [{"type": "text", "text": "Anna Berg"}]}, None, NOW)
     async with database.read() as connection:
         row = (await connection.execute(select(background_calls))).one()
@@ -92,7 +92,7 @@ async def test_of_equal_calls_at_once_one_is_accepted_and_all_are_told_of_it(que
 
 async def test_an_equal_call_after_the_end_is_another_one(queue: SqlCallQueue) -> None:
     await queue.accept(call(1, same="same"), MOST_OPEN)
-    [first] = await queue.claim("w1", NOW, NOW + LEASE, 10)
+    [first] = await queue.claim("w1", NOW, NOW + LEASE, 10, past=NOW)
     await queue.end(first, "w1", "failed", {}, "upstream_500", NOW)
     second = await queue.accept(call(2, same="same"), MOST_OPEN)
     assert second is not None
@@ -101,7 +101,7 @@ async def test_an_equal_call_after_the_end_is_another_one(queue: SqlCallQueue) -
 
 async def test_the_callers_own_key_finds_its_call_after_the_end_until_it_is_forgotten(queue: SqlCallQueue) -> None:
     await queue.accept(call(1, given="g"), MOST_OPEN)
-    [first] = await queue.claim("w1", NOW, NOW + LEASE, 10)
+    [first] = await queue.claim("w1", NOW, NOW + LEASE, 10, past=NOW)
     await queue.end(first, "w1", "done", {"content": []}, None, NOW)
     again = await queue.accept(call(2, given="g"), MOST_OPEN)
     assert again is not None
@@ -140,11 +140,11 @@ async def test_the_oldest_are_claimed_first(queue: SqlCallQueue) -> None:
 
 async def test_a_call_is_taken_over_when_its_lease_ends_and_not_before(queue: SqlCallQueue) -> None:
     await queue.accept(call(1), MOST_OPEN)
-    [mine] = await queue.claim("w1", NOW, NOW + LEASE, 10)
+    [mine] = await queue.claim("w1", NOW, NOW + LEASE, 10, past=NOW)
     assert await claimed(queue, "w2", NOW + LEASE - timedelta(seconds=1)) == []
     await queue.beat("w1", NOW + 2 * LEASE, {"c_1": 0.4})
     assert await claimed(queue, "w2", NOW + LEASE) == []
-    [theirs] = await queue.claim("w2", NOW + 2 * LEASE, NOW + 3 * LEASE, 10)
+    [theirs] = await queue.claim("w2", NOW + 2 * LEASE, NOW + 3 * LEASE, 10, past=NOW + 2 * LEASE)
     assert (theirs.attempts, theirs.progress) == (2, 0.4)
     # The first owner comes back: the call isn't his any more.
     assert await queue.held("w1") == set()
@@ -164,7 +164,7 @@ async def test_what_is_released_can_be_claimed_at_once(queue: SqlCallQueue) -> N
 
 async def test_a_cancelled_call_is_nobodys_and_ends_as_nothing_else(queue: SqlCallQueue) -> None:
     await queue.accept(call(1), MOST_OPEN)
-    [mine] = await queue.claim("w1", NOW, NOW + LEASE, 10)
+    [mine] = await queue.claim("w1", NOW, NOW + LEASE, 10, past=NOW)
     assert not await queue.cancel("beta", "c_1", NOW)
     assert await queue.cancel("acme", "c_1", NOW)
     assert not await queue.cancel("acme", "c_1", NOW)
@@ -205,7 +205,7 @@ async def test_a_change_of_keys_keeps_what_was_accepted_and_what_has_ended(
     queue: SqlCallQueue, database: Database, ring: Keyring, tmp_path: Path
 ) -> None:
     await queue.accept(call(1), MOST_OPEN)
-    [first] = await queue.claim("w1", NOW, NOW + LEASE, 10)
+    [first] = await queue.claim("w1", NOW, NOW + LEASE, 10, past=NOW)
     await queue.end(first, "w1", "done", {"content": []}, None, NOW)
     await queue.accept(call(2), MOST_OPEN)
     other = kept_in(tmp_path / "other")
@@ -213,7 +213,7 @@ async def test_a_change_of_keys_keeps_what_was_accepted_and_what_has_ended(
     assert await claimed(after, "w2") == []  # sealed with another key: left to who has it
     await reseal(database, [ring], other)
     assert await claimed(queue, "w1") == []
-    [second] = await after.claim("w2", NOW, NOW + LEASE, 10)
+    [second] = await after.claim("w2", NOW, NOW + LEASE, 10, past=NOW)
     assert second.arguments == ARGUMENTS
     ended = await after.get("acme", "key_1", "c_1", NOW)
     assert ended is not None

@@ -33,19 +33,28 @@ async def upstream() -> AsyncIterator[Hostile]:
 
 @dataclass
 class Clock:
-    """Now, as far as the leases know."""
+    """Now, as far as the leases know. `at` moves as time passes; `step` sets the clock."""
 
     at: datetime
+    stepped: timedelta = timedelta()
 
     def now(self) -> datetime:
         return self.at
+
+    def monotonic(self) -> float:
+        return (self.at - self.stepped).timestamp()
+
+    def step(self, by: timedelta) -> None:
+        self.at += by
+        self.stepped += by
 
 
 @asynccontextmanager
 async def worker(world: World, clock: Clock) -> AsyncGenerator[Worker, None]:
     """A process of its own, as far as the registry knows; it looks and beats only when it is told to."""
     app = world.app
-    made = Worker(app.background, app.gateway, app.catalogs, app.key_store, News(), app.history.call, now=clock.now)
+    parts = (app.background, app.gateway, app.catalogs, app.key_store, News(), app.history.call)
+    made = Worker(*parts, now=clock.now, clock=clock.monotonic)
     try:
         yield made
     finally:
@@ -95,6 +104,63 @@ async def test_a_lease_that_is_renewed_is_nobody_elses(tmp_path: Path, upstream:
         gate.open.set()
         assert json.loads((await ended(world, id)).text) == json.loads(DONE)
     assert len(upstream.received) == 1
+
+
+@pytest.mark.parametrize("hours", [5, -5])
+async def test_a_call_whose_process_lives_is_nobody_elses_through_a_step_of_the_clock(
+    tmp_path: Path, upstream: Hostile, hours: int
+) -> None:
+    """A repeat would be allowed here, so a takeover would be seen as a second request."""
+    gate, clock = Gate(), Clock(datetime.now(UTC))
+    upstream.script("/export", gate.step(), answer(200, b'"twice"', JSON))
+    async with gateway(tmp_path, **settings()) as world, worker(world, clock) as mine, worker(world, clock) as other:
+        await begins_nothing(world)
+        tool = await write(world, upstream, annotations={"idempotentHint": True})
+        id = handle(await world.call(tool))
+        clock.at = datetime.now(UTC)
+        await mine.look()
+        await arrived(upstream)
+        clock.step(timedelta(hours=hours))
+        await mine.look()  # by a change of another call, before the next beat
+        await other.look()
+        for _ in range(4):
+            await mine.beat()
+            clock.at += LEASE / 3
+            await other.look()
+            await mine.look()
+        clock.step(timedelta(hours=-hours))
+        await other.look()
+        await mine.beat()
+        gate.open.set()
+        await mine.drain(10)
+        clock.at = datetime.now(UTC)
+        assert json.loads((await ended(world, id)).text) == json.loads(DONE)
+    assert len(upstream.received) == 1
+
+
+@pytest.mark.parametrize("hours", [5, -5])
+async def test_a_dead_process_s_call_is_taken_over_one_lease_after_a_step_of_the_clock(
+    tmp_path: Path, upstream: Hostile, hours: int
+) -> None:
+    """Also where its lease lies hours ahead by the clock that was set back."""
+    gate, clock = Gate(), Clock(datetime.now(UTC))
+    upstream.script("/export", gate.step(), answer(200, DONE, JSON))
+    async with gateway(tmp_path, **settings()) as world, worker(world, clock) as dead, worker(world, clock) as other:
+        await begins_nothing(world)
+        tool = await write(world, upstream, annotations={"idempotentHint": True})
+        id = handle(await world.call(tool))
+        clock.at = datetime.now(UTC)
+        await dead.look()
+        await arrived(upstream)
+        clock.step(timedelta(hours=hours))
+        await other.look()
+        assert len(upstream.received) == 1
+        clock.at += LEASE
+        await other.look()
+        await other.drain(10)
+        assert json.loads((await ended(world, id)).text) == json.loads(DONE)
+        assert len(upstream.received) == 2
+        assert len(keys(upstream.received)) == 1
 
 
 async def test_after_a_crash_a_write_is_not_repeated_against_a_changed_integration(

@@ -271,6 +271,16 @@ PROVED = {
         "clock",
         "between two writes",
     ): "test_secret_stores.py::test_the_newest_is_the_last_written_also_when_the_clock_stepped_back",
+    (
+        "steps",
+        "clock",
+        "while a background call runs",
+    ): "test_background_workers.py::test_a_call_whose_process_lives_is_nobody_elses_through_a_step_of_the_clock",
+    (
+        "steps",
+        "clock",
+        "after a process died in a background call",
+    ): "test_background_workers.py::test_a_dead_process_s_call_is_taken_over_one_lease_after_a_step_of_the_clock",
     ("is off", "clock", "at a token endpoint"): "test_tokens.py::test_explain_tells_how_far_the_clocks_are_apart",
     (
         "killed",

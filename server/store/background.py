@@ -66,9 +66,26 @@ class SqlCallQueue:
         """Again and again when a call was accepted, ended or cancelled, by whichever process."""
         return self._database.moves("calls")
 
-    async def claim(self, owner: str, now: datetime, lease_until: datetime, most: int) -> list[BackgroundCall]:
-        """At most `most` calls that wait, or whose process let its lease end; they are `owner`'s until `lease_until`."""
-        free = or_(rows.c.state == "accepted", (rows.c.state == "running") & (rows.c.lease_until <= now))
+    async def claim(
+        self,
+        owner: str,
+        now: datetime,
+        lease_until: datetime,
+        most: int,
+        *,
+        past: datetime | None,
+        beyond: datetime | None = None,
+        but: Set[str] = frozenset(),
+    ) -> list[BackgroundCall]:
+        """At most `most` calls that wait, or whose lease ended by `past` or reaches beyond `beyond`; never one of `but`.
+
+        They are `owner`'s until `lease_until`.
+        """
+        over = [] if past is None else [rows.c.lease_until <= past]
+        over += [] if beyond is None else [rows.c.lease_until > beyond]
+        free = rows.c.state == "accepted"
+        if over:
+            free |= (rows.c.state == "running") & or_(*over) & rows.c.id.not_in(sorted(but))
         # What was sealed with another key waits for a process that has it.
         due = select(rows.c.id).where(free, rows.c.expires_at > now, rows.c.key_id == self._key_id)
         due = due.order_by(rows.c.accepted_at, rows.c.id).limit(most)
