@@ -16,7 +16,7 @@ class SqlCallKeys:
         self._database = database
 
     async def claim(self, use: KeyUse, now: datetime) -> bool:
-        async with self._database.write() as connection:
+        async with self._database.write(watched=False) as connection:
             await connection.execute(delete(keys).where(keys.c.key == use.key, keys.c.expires_at <= now))
             row = self._database.insert(keys).values(key=use.key, arguments=use.arguments, expires_at=now + KEPT_FOR)
             await connection.execute(row.on_conflict_do_nothing(index_elements=["key"]))
@@ -24,5 +24,5 @@ class SqlCallKeys:
             return bound.scalar_one() == use.arguments
 
     async def forget_expired(self, now: datetime) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write(watched=False) as connection:
             await connection.execute(delete(keys).where(keys.c.expires_at <= now))
