@@ -98,6 +98,16 @@ async def test_with_impersonation_sts_gets_cloud_platform_and_the_account_our_sc
     assert made.more == (("x-goog-user-project", "proj-1"),)
 
 
+@pytest.mark.parametrize("off", [-50.0, 50.0])
+async def test_a_life_is_taken_from_googles_time_and_not_from_our_clock(
+    world: World, google: FakeGoogle, url: str, off: float
+) -> None:
+    await world.secrets.write(JSON_PATH, account(url, ACCOUNT))
+    world.clock.wall_offset += off
+    made = await token(world, by_key(gcp_scopes=(READ_ONLY,), token_lifetime_seconds=1200))
+    assert 1190 <= float(made.explain["expires_in_s"]) <= 1201
+
+
 async def test_without_gcp_scopes_it_is_cloud_platform_with_a_warning(world: World, google: FakeGoogle) -> None:
     """Rules E4."""
     made = await token(world, by_key())

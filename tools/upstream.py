@@ -35,7 +35,7 @@ from tools.errors import (
 from tools.exchange import Answer, ConnectFailed, ConnectionLost, Engine, Request, Stream, Wire
 from tools.header_names import header_fault
 
-__all__ = ["Answer", "Attempt", "Limits", "Request", "Retry", "Signer", "Upstream", "retry_after_s"]
+__all__ = ["Answer", "Attempt", "Limits", "Request", "Retry", "Signer", "Upstream", "http_date", "retry_after_s"]
 
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 8.0
@@ -392,14 +392,15 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:12])
-    until = _http_date(value)
+    until = http_date(value)
     if until is None:
         return None
-    since = _http_date(headers.get("Date", ""))
+    since = http_date(headers.get("Date", ""))
     return max(0.0, until - (now if since is None else since))
 
 
-def _http_date(value: str) -> float | None:
+def http_date(value: str) -> float | None:
+    """Unix time of a Date or Retry-After header; None where it isn't one (RFC 9110 5.6.7)."""
     try:
         return parsedate_to_datetime(value).timestamp()
     except (ValueError, TypeError, OverflowError):

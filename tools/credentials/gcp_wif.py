@@ -38,7 +38,7 @@ from tools.errors import Misconfigured
 from tools.kinds.paths import origin_of
 from tools.masking import Masker
 from tools.models import AuthConfig
-from tools.upstream import Answer, Request
+from tools.upstream import Answer, Request, http_date
 
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -323,7 +323,8 @@ def _read_impersonated(answer: Answer, wall: float) -> tuple[str, float] | BadAn
     stand_in = {
         "access_token": body.get("accessToken"),
         "token_type": "Bearer",
-        "expires_in": _left(body.get("expireTime"), wall),
+        # From the answer's own time: our clock may be off, and a life of its error would be sent too long or minted at each call.
+        "expires_in": _left(body.get("expireTime"), http_date(answer.headers.get("Date", "")) or wall),
     }
     read = read_token_answer(Answer(200, answer.headers, orjson.dumps(stand_in), answer.url))
     return read if isinstance(read, BadAnswer) else (read.access_token, read.life_s)
