@@ -106,6 +106,39 @@ async def test_a_lease_that_is_renewed_is_nobody_elses(tmp_path: Path, upstream:
     assert len(upstream.received) == 1
 
 
+async def test_a_call_that_is_being_claimed_when_the_server_ends_is_still_run(
+    tmp_path: Path, upstream: Hostile
+) -> None:
+    upstream.script("/export", answer(200, DONE, JSON))
+    clock, claimed, go_on = Clock(datetime.now(UTC)), asyncio.Event(), asyncio.Event()
+    async with gateway(tmp_path, **settings()) as world, worker(world, clock) as mine:
+        await begins_nothing(world)
+        queue: Any = mine._queue  # pyright: ignore[reportPrivateUsage] - between its two steps the claim is held
+
+        class Slow:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(queue, name)
+
+            async def claim(self, *given: Any, **named: Any) -> Any:
+                calls = await queue.claim(*given, **named)
+                claimed.set()
+                await go_on.wait()
+                return calls
+
+        mine._queue = Slow()  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+        id = handle(await world.call(await write(world, upstream)))
+        clock.at = datetime.now(UTC)
+        looking = asyncio.ensure_future(mine.look())
+        await claimed.wait()
+        draining = asyncio.ensure_future(mine.drain(10))
+        await asyncio.sleep(0)
+        go_on.set()
+        await draining
+        assert len(upstream.received) == 1  # what is cut off now was sent and answered
+        await looking
+        assert json.loads((await ended(world, id)).text) == json.loads(DONE)
+
+
 @pytest.mark.parametrize("hours", [5, -5])
 async def test_a_call_whose_process_lives_is_nobody_elses_through_a_step_of_the_clock(
     tmp_path: Path, upstream: Hostile, hours: int
