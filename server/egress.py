@@ -2,6 +2,7 @@
 
 import ipaddress
 import ssl
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -12,6 +13,7 @@ from tools.kinds.paths import base_url_fault, origin_of
 from tools.models import WORKSPACE_ID
 from tools.way_out import EVERY, Proxy, WayOut, strict_tls
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _WORKSPACE = rf"{WORKSPACE_ID}|^\*$"
 
 
@@ -95,12 +97,19 @@ class EgressSettings(LimitSettings):
     @field_validator("outbound_proxy_except")
     @classmethod
     def _except(cls, text: str) -> str:
-        for part in filter(None, text.split(",")):
-            try:
-                ipaddress.ip_network(part.strip())
-            except ValueError:
-                raise ValueError(f"{part.strip()!r} is not a network: write CIDRs like 10.0.0.0/8") from None
+        networks_of(filter(None, text.split(",")), "CIDRs like 10.0.0.0/8")
         return text
+
+
+def networks_of(parts: Iterable[str], write: str = "") -> tuple[Network, ...]:
+    """Of CIDRs. Raises ValueError, which says what to `write`."""
+    found: list[Network] = []
+    for part in parts:
+        try:
+            found.append(ipaddress.ip_network(part.strip()))
+        except ValueError:
+            raise ValueError(f"{part.strip()!r} is not a network: write {write}") from None
+    return tuple(found)
 
 
 def way_out(settings: EgressSettings) -> WayOut:
@@ -147,5 +156,5 @@ def _proxy_of(settings: EgressSettings) -> Proxy | None:
         return None
     parts = urlsplit(settings.outbound_proxy.get_secret_value())
     user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if parts.username else ""
-    direct = tuple(ipaddress.ip_network(p.strip()) for p in filter(None, settings.outbound_proxy_except.split(",")))
+    direct = networks_of(filter(None, settings.outbound_proxy_except.split(",")))
     return Proxy(parts.hostname or "", parts.port or 0, user, direct)

@@ -19,7 +19,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import Message, Receive, Scope, Send
 
 from server.tasks import TASKS
-from server.wire import ANSWER_WHOLE, LIST_TTL_MS, REQUEST_ID, AnswerWhole, call_result, came_with
+from server.wire import ANSWER_WHOLE, LIST_TTL_MS, REQUEST_ID, AnswerWhole, call_result, came_with, send_whole
 from tools.callers import Caller
 from tools.due import Due
 from tools.gateway import CallContext
@@ -316,9 +316,7 @@ class FastPath:
                 self._answered()
             await whole(body, scope[REQUEST_ID])
             return
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send_whole(send, 200, b"application/json", body)
 
     async def _result(self, caller: Caller, params: dict[str, Any], context: CallContext) -> dict[str, Any]:
         return call_result(await self._toolbox.call(caller, params["name"], params.get("arguments"), context))

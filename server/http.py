@@ -6,7 +6,7 @@ In front of everything: Host and Origin checks (MCP spec, transports: DNS rebind
 import contextlib
 import itertools
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ from server.metrics import Metrics
 from server.metrics_route import Scrape
 from server.protected_resources import WELL_KNOWN
 from server.refusals import refusal, refused
-from server.wire import REQUEST_ID
+from server.wire import REQUEST_ID, send_whole
 from server.worker_figures import Slot
 from tools.callers import Caller
 from tools.errors import GatewayError, Unauthenticated
@@ -220,7 +220,7 @@ class HttpApp:
         except GatewayError as e:
             await refuse(send, e, scope[REQUEST_ID])
             return
-        await _send(send, 200, metrics_route.CONTENT_TYPE, await scrape.text())
+        await send_whole(send, 200, metrics_route.CONTENT_TYPE, await scrape.text())
 
     async def _probe(self, path: str, send: Send) -> None:
         missing = await self._app.is_ready() if path == "/readyz" else None
@@ -240,15 +240,7 @@ async def answer(
     send: Send, status: int, body: dict[str, Any], headers: list[tuple[bytes, bytes]] | None = None
 ) -> None:
     """One JSON answer."""
-    await _send(send, status, b"application/json", orjson.dumps(body), headers or [])
-
-
-async def _send(
-    send: Send, status: int, content_type: bytes, data: bytes, more: Sequence[tuple[bytes, bytes]] = ()
-) -> None:
-    headers = [(b"content-type", content_type), (b"content-length", str(len(data)).encode()), *more]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": data})
+    await send_whole(send, status, b"application/json", orjson.dumps(body), headers or [])
 
 
 async def _public(scope: Scope, document: bytes, send: Send) -> None:
@@ -256,7 +248,7 @@ async def _public(scope: Scope, document: bytes, send: Send) -> None:
     if scope["method"] not in ("GET", "HEAD"):
         await _not_allowed(send, "GET or HEAD", scope[REQUEST_ID])
         return
-    await _send(send, 200, b"application/json", document, [(b"cache-control", b"public, max-age=300")])
+    await send_whole(send, 200, b"application/json", document, [(b"cache-control", b"public, max-age=300")])
 
 
 async def _not_allowed(send: Send, allow: str, request_id: str) -> None:

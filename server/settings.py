@@ -1,6 +1,5 @@
 """Settings: read once, from flags and `INTEGRATIONS_MCP_*`; an unknown name is an error that names the nearest known one."""
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from server.egress import EgressSettings
+from server.egress import EgressSettings, Network, networks_of
 from server.identity_providers import IdentityProvider, may_fetch
 from tools.bindings import AllowedSecretPath
 from tools.credentials.external_account import AUDIENCE, SERVICE_ACCOUNT
@@ -256,25 +255,19 @@ class Settings(EgressSettings):
         )
 
     @property
-    def private_networks(self) -> bool | tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    def private_networks(self) -> bool | tuple[Network, ...]:
         text = self.allow_private_networks.strip().lower()
         if text in ("true", "1", "yes"):
             return True
         if text in ("false", "0", "no", ""):
             return False
-        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(","))
+        return networks_of(text.split(","))
 
     @field_validator("allow_private_networks")
     @classmethod
     def _networks(cls, text: str) -> str:
         if text.strip().lower() not in ("true", "1", "yes", "false", "0", "no", ""):
-            for part in text.split(","):
-                try:
-                    ipaddress.ip_network(part.strip())
-                except ValueError:
-                    raise ValueError(
-                        f"{part.strip()!r} is not a network: write true, false or CIDRs like 10.0.0.0/8"
-                    ) from None
+            networks_of(text.split(","), "true, false or CIDRs like 10.0.0.0/8")
         return text
 
     @field_validator("gcp_identity_allow")

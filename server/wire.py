@@ -1,7 +1,9 @@
 """Outcomes and catalogs as MCP results: plain dicts in the wire's spelling, shared by the SDK handlers and the fast path."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
+
+from starlette.types import Send
 
 from tools.outcome import Block, Outcome
 from tools.tool import META
@@ -21,6 +23,15 @@ class AnswerWhole(Protocol):
 
 
 _SERVER_INFO = "io.modelcontextprotocol/serverInfo"
+
+
+async def send_whole(
+    send: Send, status: int, content_type: bytes, body: bytes, more: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    """One answer in ASGI's two messages; `more` are further headers."""
+    headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *more]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def call_result(outcome: Outcome) -> dict[str, Any]:

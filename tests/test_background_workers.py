@@ -61,6 +61,16 @@ async def worker(world: World, clock: Clock) -> AsyncGenerator[Worker, None]:
         await made.abandon()
 
 
+async def begun(world: World, upstream: Hostile, clock: Clock, owner: Worker) -> str:
+    """The handle of a write that may be repeated, which `owner` has begun and the upstream has got."""
+    await begins_nothing(world)
+    id = handle(await world.call(await write(world, upstream, annotations={"idempotentHint": True})))
+    clock.at = datetime.now(UTC)
+    await owner.look()
+    await arrived(upstream)
+    return id
+
+
 @pytest.mark.parametrize(("hint", "said"), [(True, "rows"), (None, "It MAY have been carried out")])
 async def test_the_calls_of_a_dead_process_are_taken_over_when_its_lease_ends(
     tmp_path: Path, upstream: Hostile, hint: bool | None, said: str
@@ -91,12 +101,7 @@ async def test_a_lease_that_is_renewed_is_nobody_elses(tmp_path: Path, upstream:
     gate, clock = Gate(), Clock(datetime.now(UTC))
     upstream.script("/export", gate.step())
     async with gateway(tmp_path, **settings()) as world, worker(world, clock) as mine, worker(world, clock) as other:
-        await begins_nothing(world)
-        tool = await write(world, upstream, annotations={"idempotentHint": True})
-        id = handle(await world.call(tool))
-        clock.at = datetime.now(UTC)
-        await mine.look()
-        await arrived(upstream)
+        id = await begun(world, upstream, clock, mine)
         for _ in range(3):
             clock.at += LEASE - timedelta(seconds=1)
             await mine.beat()
@@ -147,12 +152,7 @@ async def test_a_call_whose_process_lives_is_nobody_elses_through_a_step_of_the_
     gate, clock = Gate(), Clock(datetime.now(UTC))
     upstream.script("/export", gate.step(), answer(200, b'"twice"', JSON))
     async with gateway(tmp_path, **settings()) as world, worker(world, clock) as mine, worker(world, clock) as other:
-        await begins_nothing(world)
-        tool = await write(world, upstream, annotations={"idempotentHint": True})
-        id = handle(await world.call(tool))
-        clock.at = datetime.now(UTC)
-        await mine.look()
-        await arrived(upstream)
+        id = await begun(world, upstream, clock, mine)
         clock.step(timedelta(hours=hours))
         await mine.look()  # by a change of another call, before the next beat
         await other.look()
@@ -179,12 +179,7 @@ async def test_a_dead_process_s_call_is_taken_over_one_lease_after_a_step_of_the
     gate, clock = Gate(), Clock(datetime.now(UTC))
     upstream.script("/export", gate.step(), answer(200, DONE, JSON))
     async with gateway(tmp_path, **settings()) as world, worker(world, clock) as dead, worker(world, clock) as other:
-        await begins_nothing(world)
-        tool = await write(world, upstream, annotations={"idempotentHint": True})
-        id = handle(await world.call(tool))
-        clock.at = datetime.now(UTC)
-        await dead.look()
-        await arrived(upstream)
+        id = await begun(world, upstream, clock, dead)
         clock.step(timedelta(hours=hours))
         await other.look()
         assert len(upstream.received) == 1
@@ -202,12 +197,7 @@ async def test_after_a_crash_a_write_is_not_repeated_against_a_changed_integrati
     gate, clock = Gate(), Clock(datetime.now(UTC))
     upstream.script("/export", gate.step(), answer(200, DONE, JSON))
     async with gateway(tmp_path, **settings()) as world, worker(world, clock) as dead, worker(world, clock) as other:
-        await begins_nothing(world)
-        tool = await write(world, upstream, annotations={"idempotentHint": True})
-        id = handle(await world.call(tool))
-        clock.at = datetime.now(UTC)
-        await dead.look()
-        await arrived(upstream)
+        id = await begun(world, upstream, clock, dead)
         changed = {"integration": "clinic", "display_name": "Clinic two"}
         assert "Clinic two" in await world.call("update_integration", **changed)
         clock.at += LEASE

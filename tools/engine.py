@@ -100,8 +100,8 @@ class HttpEngine:
         origin = self._origins.get(key)
         if origin is None:
             origin = self._origins[key] = _Origin(self._connections)
-            if self._sweep is None:
-                self._sweep = asyncio.get_running_loop().call_later(self._sweep_s, self._close_idle)
+            if self._sweep is None:  # it goes on as long as there are origins
+                self._sweep_later()
         origin.users += 1
         if origin.room <= 0:
             try:
@@ -131,14 +131,13 @@ class HttpEngine:
         if connection.is_idle:
             connection.idle_since = self._clock()
             origin.idle.append(connection)
-            if self._sweep is None:
-                self._sweep = asyncio.get_running_loop().call_later(self._sweep_s, self._close_idle)
+
+    def _sweep_later(self) -> None:
+        self._sweep = asyncio.get_running_loop().call_later(self._sweep_s, self._close_idle)
 
     def _close_idle(self) -> None:
         """Closes what nobody has used for a while and forgets origins without connections."""
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
+        self._sweep = None
         horizon = self._clock() - self._keepalive_s
         for key, origin in list(self._origins.items()):
             for connection in [c for c in origin.idle if not c.is_idle or c.idle_since <= horizon]:
@@ -147,7 +146,7 @@ class HttpEngine:
             if origin.is_unused:
                 del self._origins[key]
         if self._origins:
-            self._sweep = asyncio.get_running_loop().call_later(self._sweep_s, self._close_idle)
+            self._sweep_later()
 
     def _head(self, request: Request) -> bytes:
         """The request's head as it goes out. Names and values were checked by Upstream: none can hold a line break."""
