@@ -61,7 +61,9 @@ async def test_the_newest_is_the_last_written_also_when_the_clock_stepped_back(
     store: SecretStore, database: Database
 ) -> None:
     old = await store.write("/gw/a/key", "old")
-    future = "e" * 16 + old[16:]  # written by a clock far ahead, but not in its last nanosecond, which nothing comes after
+    future = (
+        "e" * 16 + old[16:]
+    )  # written by a clock far ahead, but not in its last nanosecond, which nothing comes after
     async with database.write() as connection:
         await connection.execute(update(secret_values).values(version=future))
     await store.write("/gw/a/key", "new")
