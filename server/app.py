@@ -69,11 +69,13 @@ from tools.kinds.mcp.listings import McpListings
 from tools.kinds.mcp.mcp_tool import mcp_tools_of
 from tools.kinds.mcp.session import ClientInfo
 from tools.kinds.mcp.sessions import McpSessions
+from tools.long_results import LongResults
 from tools.models import Integration
 from tools.patience import Patience
 from tools.reading_on import ReadingOn
 from tools.secret_admin import SecretAdmin
 from tools.secrets import SecretStore
+from tools.sending import Sending
 from tools.tool import Tool, tools_of
 from tools.toolbox import Toolbox
 from tools.traffic import Traffic
@@ -83,6 +85,7 @@ from tools.writing import Writer
 
 _HOUSEKEEPING_S = 30.0
 _KNOWN_KEYS, _KNOWN_WORKSPACES = 1000, 50
+_MAX_ANSWER_BYTES = 10 * 1024 * 1024
 log = Log("integrations_mcp")
 
 
@@ -236,7 +239,6 @@ def _assemble(
 
         traces = Traces(os.environ)
         closing = [traces.aclose, *closing]
-    rules = GatewayRules(result_budget=settings.result_budget, record_arguments=settings.record_arguments)
     connecting = Connecting(
         ClientInfo("integrations-mcp", VERSION),
         upstream,
@@ -244,7 +246,7 @@ def _assemble(
         parts_of,
         Launcher(os.environ),
         settings.stdio_allow,
-        rules.max_response_bytes,
+        _MAX_ANSWER_BYTES,
     )
     sessions = McpSessions(connecting)
     capabilities = FhirListings(upstream, reader, parts_of, registry, changed=catalogs.invalidate)
@@ -262,21 +264,25 @@ def _assemble(
     approvals = SqlApprovals(database, ring)
     gateway = Gateway(
         catalogs,
-        upstream,
+        Sending(
+            upstream,
+            sessions,
+            Cursors(ring.derive("cursors")),
+            SqlCallKeys(database),
+            Gate(approvals, history.change),
+            catalogs,
+            _MAX_ANSWER_BYTES,
+        ),
         reader,
-        results,
-        rules,
-        SqlCallKeys(database),
         sessions,
-        Gate(approvals, history.change),
+        LongResults(results, _log_fault, patience),
+        GatewayRules(settings.result_budget, settings.record_arguments),
         traffic,
         first,
-        cursors=Cursors(ring.derive("cursors")),
         log_fault=_log_fault,
         record=record,
         background=front,
         tracer=traces,
-        patience=patience,
     )
     make_writer = partial(
         Writer,

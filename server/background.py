@@ -19,11 +19,12 @@ from server.store.background import SqlCallQueue
 from server.telemetry import Log
 from server.wire import call_result
 from tools.background import BackgroundCall, News, cut_off, may_begin
+from tools.call import CallContext
 from tools.callers import Caller
 from tools.catalog import Catalogs
 from tools.endings import refused
 from tools.errors import CallError, Internal, NotAllowed, NotFound, StorageUnavailable
-from tools.gateway import CallContext, Gateway
+from tools.gateway import Gateway
 from tools.history import CallRecord, call_record
 from tools.outcome import Outcome
 from tools.registry import KeyStore

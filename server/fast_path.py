@@ -20,9 +20,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from server.tasks import TASKS
 from server.wire import ANSWER_WHOLE, LIST_TTL_MS, REQUEST_ID, AnswerWhole, call_result, came_with, send_whole
+from tools.call import CallContext
 from tools.callers import Caller
 from tools.due import Due
-from tools.gateway import CallContext
 from tools.json_values import may_round
 from tools.toolbox import Toolbox
 

@@ -19,9 +19,9 @@ from server.tasks import add_tasks, takes_tasks
 from server.wire import LIST_TTL_MS, REQUEST_ID, call_result, came_with
 from tools.approvals import QuestionAsked
 from tools.background import Background
+from tools.call import CallContext
 from tools.callers import Caller
 from tools.errors import CallError, InvalidRequest
-from tools.gateway import CallContext
 from tools.kinds.rest import HOPS_HEADER
 from tools.toolbox import Toolbox
 from tools.tracing import CameWith

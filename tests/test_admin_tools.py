@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from tests.world import World, gateway, listening
+from tools.call import CallContext
 from tools.callers import ROLE_PERMISSIONS, Caller, local_caller
-from tools.gateway import CallContext
 from tools.host_rules import check_published
 from tools.outcome import Outcome
 

@@ -15,8 +15,8 @@ import pytest
 from server.auth import caller_of
 from tests.upstreams import Hostile, Received, Step, answer, silence
 from tests.world import World, gateway, http, served
+from tools.call import CallContext
 from tools.callers import Caller
-from tools.gateway import CallContext
 from tools.outcome import Outcome
 
 pytestmark = pytest.mark.anyio

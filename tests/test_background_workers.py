@@ -19,7 +19,7 @@ from tests.test_background import DONE, JSON, Gate, arrived, begins_nothing, end
 from tests.upstreams import Hostile, answer
 from tests.world import World, gateway
 from tools.background import News
-from tools.gateway import CallContext
+from tools.call import CallContext
 from tools.history import CallQuery
 
 pytestmark = pytest.mark.anyio

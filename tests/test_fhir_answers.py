@@ -162,7 +162,7 @@ async def test_a_missing_total_is_not_zero(world: World, upstream: Hostile) -> N
 
 
 async def test_progress_is_told_of_each_page(world: World, upstream: Hostile) -> None:
-    from tools.gateway import CallContext
+    from tools.call import CallContext
 
     told: list[tuple[float, float | None]] = []
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.upstreams import Hostile, answer, drop, silence
 from tests.world import World, gateway
+from tools.call import CallContext
 from tools.callers import Caller, local_caller
-from tools.gateway import CallContext
 
 pytestmark = pytest.mark.anyio
 JSON = {"Content-Type": "application/json"}

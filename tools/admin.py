@@ -10,12 +10,13 @@ from typing import Any
 
 from tools.approvals import Confirm
 from tools.bindings import mask_headers
+from tools.call import CallContext
 from tools.callers import Caller, Permission
 from tools.catalog import Catalogs
 from tools.changes import changes_of
 from tools.endings import new_call_id
 from tools.errors import Forbidden, InvalidArguments, InvalidRequest, Issue, NameTaken, NotFound
-from tools.gateway import CallContext, Gateway
+from tools.gateway import Gateway
 from tools.health import HealthProbe, report
 from tools.history import Action, AuditQuery, AuditRecord, CallQuery, CallRecord, History, Kind, change_record
 from tools.json_value import plain

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from tools.background import KEPT_FOR as KEPT_WITH_CALL
@@ -31,11 +31,11 @@ class LongResults:
     def __init__(
         self,
         results: ResultStore,
-        now: Callable[[], datetime],
         log_fault: Callable[[str, BaseException], None],
         patience: Patience,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._results, self._now, self._log_fault, self._patience = results, now, log_fault, patience
+        self._results, self._log_fault, self._patience, self._now = results, log_fault, patience, now
 
     async def cut(
         self, caller: Caller, tool: Tool, value: Any, text: str, limit: int, call_id: str, *, kept_as: str | None

@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from tools.callers import Caller
@@ -17,7 +17,7 @@ _NAME = "_meta.idempotency_key"
 class SentKeys:
     """Makes the keys; the callers' own are bound to their arguments in `call_keys`."""
 
-    def __init__(self, call_keys: CallKeys, now: Callable[[], datetime]) -> None:
+    def __init__(self, call_keys: CallKeys, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._call_keys, self._now = call_keys, now
 
     async def key_for(self, caller: Caller, tool: Tool, values: Mapping[str, Any], given: str | None) -> str | None:

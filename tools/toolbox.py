@@ -21,13 +21,14 @@ from tools.admin_tools.reading import READING
 from tools.admin_tools.refusal import RequestRefused, refusal
 from tools.admin_tools.testing import TESTING
 from tools.admin_tools.writing import WRITING
+from tools.call import CallContext
 from tools.callers import Caller
 from tools.catalog import Catalog, Catalogs
 from tools.descriptions import instructions_of
 from tools.endings import new_call_id, refused
 from tools.errors import CallError, InvalidRequest, Issue, RequestError
 from tools.finding import CALL_TOOL, FIND_TOOLS, Finder, ToolMode, call_arguments, is_searched
-from tools.gateway import CallContext, Gateway
+from tools.gateway import Gateway
 from tools.outcome import Block, Outcome, Trace
 from tools.reading_on import GET_RESULT, ReadingOn
 from tools.tool import Tool

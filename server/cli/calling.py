@@ -26,9 +26,9 @@ def call_command(
     Example: integrations-mcp call clinic_get_patient --args '{"id": "f001"}' --explain
     """
     from server.app import open_app
+    from tools.call import CallContext
     from tools.callers import local_caller
     from tools.explain import explain as explained
-    from tools.gateway import CallContext
     from tools.outcome import Outcome
 
     settings = settings_of(home, database, workspace)

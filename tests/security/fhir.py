@@ -53,7 +53,7 @@ async def _after_a_change(ground: Ground) -> Any:
     ground.script(f"{BASE}/Patient", fhir(200, bundle(patient("1"))))
     made = await ground.app.registry.get("acme", name)
     of = ("acme", made.id, "find", ground.owner.id)
-    cursor = ground.app.gateway._fhir._cursors.seal(f"{BASE}/Patient?page=2", of, {"ward": "7"})
+    cursor = ground.app.gateway._sending._fhir._cursors.seal(f"{BASE}/Patient?page=2", of, {"ward": "7"})
     changed = {"endpoints": [dict(_finds(ward={"x-fixed": True, "default": "8"}))]}
     await ground.app.admin.update(ground.owner, made.id, parse_update(changed, name))
     await ground.call(f"{name}_find", {"cursor": cursor})

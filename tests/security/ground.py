@@ -120,7 +120,7 @@ class Ground:
 
     def clean(self) -> None:
         """Before each attempt: what is remembered of earlier ones, at the attacker and on the way to him, is forgotten."""
-        upstream = self.app.gateway._upstream
+        upstream = self.app.gateway._sending._upstream
         upstream._passed.clear()
         upstream._engine._dialer._known.clear()
         for origin in upstream._engine._origins.values():
@@ -228,7 +228,7 @@ async def ground(folder: Path, *, lenient: bool) -> AsyncGenerator[Ground, None]
         patch.setattr("server.app.HttpEngine", partial(HttpEngine, lookup=lookup))
         patch.setattr("server.app.way_out", lambda _: WayOut(trusting))
         world = await stack.enter_async_context(gateway(folder, network=policy, **STRICTEST))
-        _NETWORKS[world.app.gateway._upstream._engine._dialer] = network
+        _NETWORKS[world.app.gateway._sending._upstream._engine._dialer] = network
         world.app.importer._read = _read  # without a process of its own, which is for bombs
         await world.app.registry.ensure_workspace("globex")
         assert await World(world.app, world.owner).create(rest("shop", SHOP)) is not None

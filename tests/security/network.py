@@ -416,7 +416,7 @@ for _plain in ("http://idp.public.example/token", f"http://{PUBLIC}/token", "htt
 
 def _hops(entry: str, given: int) -> Callable[[Ground], Awaitable[Any]]:
     async def strike(ground: Ground) -> Any:
-        from tools.gateway import CallContext
+        from tools.call import CallContext
 
         if entry == "call":
             await ground.app.toolbox.call(ground.owner, "shop_get", {}, CallContext(hops=given))

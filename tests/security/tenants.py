@@ -11,8 +11,8 @@ from tests.security.doors import CANARY as VICTIM
 from tests.security.frame import add
 from tests.security.ground import Ground, json_answer, rest
 from tools.approvals import Approval
+from tools.call import CallContext
 from tools.callers import Caller
-from tools.gateway import CallContext
 
 CANARY = "canary-of-a-result"
 Who = Callable[[Ground], Caller]
@@ -72,7 +72,7 @@ def _cursor(who: Who, arguments: Mapping[str, Any], endpoint: str) -> Callable[[
         if caller.workspace != "acme":
             assert await ground.create(body, caller) is not None
         of = ("acme", made.id, "find", ground.owner.id)
-        cursor = ground.app.gateway._fhir._cursors.seal("/fhir/Patient?page=2", of, {"active": True})
+        cursor = ground.app.gateway._sending._fhir._cursors.seal("/fhir/Patient?page=2", of, {"active": True})
         await ground.call(f"{name}_{endpoint}", {**arguments, "cursor": cursor}, caller)
         await ground.drop(name)
         if caller.workspace != "acme":
