@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 
 import anyio
@@ -37,6 +36,7 @@ from server.store.pins import SqlPins
 from server.store.registry import SqlRegistry
 from server.store.results import SqlResultStore
 from server.telemetry import Log, is_traced
+from server.upkeep import Expiring, follow_changes, follow_keys, keep_house, kept_up, renew_issuers
 from server.version import VERSION
 from tools.address_guard import NetworkPolicy
 from tools.admin import Admin, AdminRules
@@ -55,7 +55,7 @@ from tools.credentials.reader import SecretReader
 from tools.credentials.token_cache import TokenCache
 from tools.endings import new_id
 from tools.engine import HttpEngine
-from tools.errors import CallError, StorageUnavailable
+from tools.errors import StorageUnavailable
 from tools.first_listing import FirstListings
 from tools.gateway import Gateway, GatewayRules
 from tools.health import HealthProbe
@@ -83,8 +83,6 @@ from tools.upstream import Upstream
 from tools.way_out import WayOut
 from tools.writing import Writer
 
-_HOUSEKEEPING_S = 30.0
-_KNOWN_KEYS, _KNOWN_WORKSPACES = 1000, 50
 _MAX_ANSWER_BYTES = 10 * 1024 * 1024
 log = Log("integrations_mcp")
 
@@ -122,6 +120,7 @@ class App:
     worker: Worker | None
     metrics: Metrics | None
     """Where the operator wants figures."""
+    expiring: tuple[Expiring, ...]
 
     def mcp_server(self, local: Caller | None, *, announces: bool) -> GatewayServer:
         return make_server(self.toolbox, self.announcements, self.front, local, VERSION, announces=announces)
@@ -159,20 +158,21 @@ async def open_app(
             if watch is not None:
                 await watch.load()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_watch, "catalog", partial(_follow_changes, app))
-                tasks.start_soon(_watch, "keys", partial(_follow_keys, app))
+                serves = app.worker is not None
+                follow = partial(follow_changes, app.registry, app.catalogs, app.announcements)
+                tasks.start_soon(kept_up, "catalog", follow)
+                known = partial(follow_keys, app.keys, app.key_store, app.catalogs, serves=serves)
+                tasks.start_soon(kept_up, "keys", known)
                 tasks.start_soon(
-                    _watch,
-                    "housekeeping",
-                    partial(_keep_house, app, SqlResultStore(database, ring), SqlCallKeys(database)),
+                    kept_up, "housekeeping", partial(keep_house, app.keys, app.auth_admin, app.writer, app.expiring)
                 )
-                tasks.start_soon(_watch, "history", app.history.run)
+                tasks.start_soon(kept_up, "history", app.history.run)
                 if app.resources is not None:
-                    tasks.start_soon(_watch, "identity providers", partial(_renew_keys, app))
+                    tasks.start_soon(kept_up, "identity providers", partial(renew_issuers, app.bearer))
                 if app.worker is not None:
-                    tasks.start_soon(_watch, "background calls", app.worker.run)
+                    tasks.start_soon(kept_up, "background calls", app.worker.run)
                 if watch is not None:
-                    tasks.start_soon(_watch, "config file", watch.follow)
+                    tasks.start_soon(kept_up, "config file", watch.follow)
                 try:
                     yield app
                 except Exception as e:  # noqa: BLE001 - raised below as it is: the task group would wrap it
@@ -227,7 +227,7 @@ def _assemble(
 
     patience = Patience()
     catalogs = Catalogs(registry, make_tools, max_endpoints=settings.catalog_tools, patience=patience)
-    results = SqlResultStore(database, ring)
+    results, call_keys = SqlResultStore(database, ring), SqlCallKeys(database)
     history = WrittenBehind(SqlHistory(database), HistoryRules(settings.history_days, settings.audit_days))
     metrics = Metrics(named(catalogs)) if settings.metrics_token is not None else None
     if metrics is not None:
@@ -268,7 +268,7 @@ def _assemble(
             upstream,
             sessions,
             Cursors(ring.derive("cursors")),
-            SqlCallKeys(database),
+            call_keys,
             Gate(approvals, history.change),
             catalogs,
             _MAX_ANSWER_BYTES,
@@ -341,6 +341,7 @@ def _assemble(
         front,
         Worker(queue, gateway, catalogs, key_store, news, record) if background else None,
         metrics,
+        (results, call_keys, queue, approvals),
     )
     return app, [
         first.aclose,
@@ -376,55 +377,3 @@ def _open_access(
 def _log_fault(call_id: str, fault: BaseException) -> None:
     # The type and place only: an exception's text can hold what the call was about.
     log.error("call failed by a fault of the gateway", call_id=call_id, fault=type(fault).__name__, exc_info=fault)
-
-
-async def _watch(what: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Runs a watcher for ever; a fault in it is logged and it begins again, since nothing works long without it."""
-    while True:
-        try:
-            await run()
-        except Exception as e:
-            log.error("a background task failed and is started again", task=what, fault=type(e).__name__, exc_info=e)
-        await anyio.sleep(1)
-
-
-async def _follow_changes(app: App) -> None:
-    async for workspace in app.registry.changes(app.catalogs.all_told):
-        app.catalogs.invalidate(workspace)
-        await app.announcements.tools_changed(workspace)
-
-
-async def _follow_keys(app: App) -> None:
-    """Ended keys are forgotten; those in use, and their workspaces, are known before the registry may be away (a new replica's too)."""
-    async for _ in app.key_store.key_changes():
-        app.keys.forget()
-        if app.worker is None:
-            continue  # no server: one local user
-        with suppress(StorageUnavailable, CallError):
-            recent = await app.key_store.recent_keys(_KNOWN_KEYS)
-            app.keys.remember(recent)
-            for workspace in list(dict.fromkeys(key.workspace for key in recent))[:_KNOWN_WORKSPACES]:
-                if app.catalogs.peek(workspace) is None:
-                    await app.catalogs.get(workspace)
-
-
-async def _renew_keys(app: App) -> None:
-    while True:
-        await app.bearer.renew()
-        await anyio.sleep(_HOUSEKEEPING_S)
-
-
-async def _keep_house(app: App, results: SqlResultStore, call_keys: SqlCallKeys) -> None:
-    """last_used_at of keys, sweeps of what nothing refers to, and results and callers' keys whose time is over."""
-    while True:
-        try:
-            await app.keys.write_used()
-            await app.auth_admin.advance_keys()
-            await app.writer.sweep()
-            await results.forget_expired(datetime.now(UTC))
-            await call_keys.forget_expired(datetime.now(UTC))
-            await app.background.forget_expired(datetime.now(UTC))
-            await app.approvals.forget_expired(datetime.now(UTC))
-        except StorageUnavailable as e:
-            log.warning("housekeeping waits for the registry", reason=e.message)
-        await anyio.sleep(_HOUSEKEEPING_S)
