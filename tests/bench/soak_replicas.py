@@ -3,8 +3,9 @@
     python -m tests.bench.soak_replicas [minutes]
 
 Calls of three kinds, edits, key rotations, replicas ended by SIGTERM and kill -9, restarts of the database. Prints what failed and
-whether it may: calls in flight at a kill -9; edits and background calls while the database is down (with a reason). Needs
-PostgreSQL and nginx (Debian's packages) and a few hundred megabytes. Everything listens on loopback and ends with the script.
+whether it may: calls in flight at a kill -9; edits and background calls while the database is down (with a reason); background calls
+whose key was revoked before they were sent. Needs PostgreSQL and nginx (Debian's packages) and a few hundred megabytes. Everything
+listens on loopback and ends with the script.
 """
 
 import asyncio
@@ -107,6 +108,7 @@ class Log:
     faults: list[str] = field(default_factory=list[str])
     kills: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     outages: list[list[float]] = field(default_factory=list[list[float]])
+    revoked: list[float] = field(default_factory=list[float])
     acknowledged: list[tuple[float, int]] = field(default_factory=lambda: [(0.0, 0)])
 
     def in_flight_at_a_kill(self, began: float, ended: float) -> bool:
@@ -171,6 +173,9 @@ class Soak:
             log.counts[f"{kind}: in flight at a kill -9"] += 1
         elif kind == "export" and log.during_an_outage(began, ended) and "storage_unavailable" in failure:
             log.counts["export: refused while the database is down"] += 1
+        elif kind == "export" and "revoked" in failure and any(began <= at <= ended for at in log.revoked):
+            # Its replica was killed; until another took it over, its caller's key had ended.
+            log.counts["export: not sent, its caller's key was revoked meanwhile"] += 1
         else:
             log.fault(f"{kind} at {began:.1f}-{ended:.1f}: {failure[:300]}")
 
@@ -243,6 +248,7 @@ class Soak:
                 await self.new_key()
                 print(f"new key {time.monotonic():.1f}", flush=True)
                 await asyncio.sleep(2)  # calls with the old one have ended
+                self.log.revoked.append(time.monotonic())
                 await self.shell("keys", "revoke", old_id)
             except RuntimeError as e:
                 self.log.fault(str(e))
