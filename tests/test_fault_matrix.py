@@ -281,6 +281,56 @@ PROVED = {
         "clock",
         "after a process died in a background call",
     ): "test_background_workers.py::test_a_dead_process_s_call_is_taken_over_one_lease_after_a_step_of_the_clock",
+    (
+        "steps",
+        "clock",
+        "between a mint and the next call",
+    ): "test_clock_steps.py::test_a_minted_token_goes_on_and_is_not_minted_anew",
+    (
+        "steps",
+        "clock",
+        "while a result is kept",
+    ): "test_clock_steps.py::test_a_kept_result_ends_by_the_new_time_and_is_there_again_when_the_clock_is_right",
+    (
+        "steps",
+        "clock",
+        "while housekeeping sweeps",
+    ): "test_clock_steps.py::test_a_sweep_while_the_clock_is_ahead_takes_kept_results_and_never_keys",
+    (
+        "steps",
+        "clock",
+        "in the life of a key",
+    ): "test_clock_steps.py::test_a_key_ends_by_the_new_time_and_lives_again_when_the_clock_is_right",
+    (
+        "steps",
+        "clock",
+        "in the life of an access token",
+    ): "test_clock_steps.py::test_an_access_token_ends_by_the_new_time_and_is_refused_before_it_begins",
+    (
+        "steps",
+        "clock",
+        "after an approval was given",
+    ): "test_clock_steps.py::test_an_approval_that_was_given_before_a_step_lets_nothing_through_after_it",
+    (
+        "steps",
+        "clock",
+        "while an approval waits",
+    ): "test_clock_steps.py::test_an_approval_that_waited_before_a_step_is_asked_for_again_after_it",
+    (
+        "steps",
+        "clock",
+        "between two pages of a search",
+    ): "test_clock_steps.py::test_a_fhir_cursor_ends_by_the_new_time_and_leads_on_when_the_clock_is_right",
+    (
+        "steps",
+        "clock",
+        "between two calls of one idempotency key",
+    ): "test_clock_steps.py::test_a_callers_idempotency_key_stays_bound_through_a_step",
+    (
+        "steps",
+        "clock",
+        "after a background call",
+    ): "test_clock_steps.py::test_a_background_call_that_ended_can_be_read_through_a_step_and_is_never_sent_again",
     ("is off", "clock", "at a token endpoint"): "test_tokens.py::test_explain_tells_how_far_the_clocks_are_apart",
     (
         "killed",

@@ -2,23 +2,25 @@
 
 import os
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, not_, select, update
 
 from server.keyring import Keyring
 from server.store.database import Database
 from server.store.tables import approvals as rows
 from server.store.workspaces import key_of
-from tools.approvals import MOST_WAITING, Approval, State
+from tools.approvals import MOST_WAITING, VALID_FOR, Approval, State
 from tools.errors import TooManyCalls
 
 _NONCE = 12
 _MOST_SHOWN = 1000
+_CLOCKS_APART = timedelta(minutes=1)
+"""What the clocks of two replicas may differ by."""
 _SEALED = (
     "caller_kind",
     "tool",
@@ -42,7 +44,7 @@ class SqlApprovals:
     async def ask(self, approval: Approval, now: datetime) -> Approval:
         same = rows.c.bound == approval.bound
         async with self._database.read() as connection:
-            found = (await connection.execute(select(rows).where(same, rows.c.expires_at > now))).first()
+            found = (await connection.execute(select(rows).where(same, _open(now)))).first()
         if found is not None and (opened := self._opened(found)) is not None:
             return opened
         nonce = os.urandom(_NONCE)
@@ -59,10 +61,10 @@ class SqlApprovals:
         }
         async with self._database.write() as connection:
             # Also the one found above that didn't open: it was sealed with a key that is gone.
-            gone = rows.c.expires_at <= now if found is None else rows.c.id == found.id
+            gone = not_(_open(now)) if found is None else rows.c.id == found.id
             await connection.execute(delete(rows).where(same, gone))
             open_ones = select(func.count()).where(
-                rows.c.workspace == values["workspace"], rows.c.caller == approval.caller, rows.c.expires_at > now
+                rows.c.workspace == values["workspace"], rows.c.caller == approval.caller, _open(now)
             )
             if (await connection.execute(open_ones)).scalar_one() >= MOST_WAITING:
                 raise TooManyCalls(f"{MOST_WAITING} calls wait for a person to approve them already")
@@ -74,7 +76,7 @@ class SqlApprovals:
         return self._opened(stored) or approval
 
     async def take(self, approval: Approval, now: datetime) -> bool:
-        this = (rows.c.id == approval.id, rows.c.state != "denied", rows.c.expires_at > now)
+        this = (rows.c.id == approval.id, rows.c.state != "denied", _open(now))
         async with self._database.write() as connection:
             return (await connection.execute(delete(rows).where(*this))).rowcount == 1
 
@@ -83,13 +85,13 @@ class SqlApprovals:
             rows.c.id == id,
             rows.c.workspace == key_of(workspace),
             rows.c.state == "waiting",
-            rows.c.expires_at > now,
+            _open(now),
         )
         async with self._database.write() as connection:
             return (await connection.execute(update(rows).where(*this).values(state=state))).rowcount == 1
 
     async def get(self, workspace: str, id: str, now: datetime) -> Approval | None:
-        this = (rows.c.id == id, rows.c.workspace == key_of(workspace), rows.c.expires_at > now)
+        this = (rows.c.id == id, rows.c.workspace == key_of(workspace), _open(now))
         async with self._database.read() as connection:
             row = (await connection.execute(select(rows).where(*this))).first()
         return None if row is None else self._opened(row)
@@ -98,7 +100,7 @@ class SqlApprovals:
         """At most the newest thousand."""
         query = (
             select(rows)
-            .where(rows.c.workspace == key_of(workspace), rows.c.expires_at > now)
+            .where(rows.c.workspace == key_of(workspace), _open(now))
             .order_by(rows.c.created_at.desc(), rows.c.id)
             .limit(_MOST_SHOWN)
         )
@@ -121,6 +123,11 @@ class SqlApprovals:
             return None
         fields = orjson.loads(clear)
         return replace(shell, **{**fields, "headers": tuple(fields["headers"])})
+
+
+def _open(now: datetime) -> ColumnElement[bool]:
+    """What hasn't ended. One that would last for longer than any does was made by another clock, before this one was set back."""
+    return and_(rows.c.expires_at > now, rows.c.expires_at <= now + VALID_FOR + _CLOCKS_APART)
 
 
 def _bound_to(approval: Approval) -> bytes:
