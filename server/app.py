@@ -59,6 +59,7 @@ from tools.errors import StorageUnavailable
 from tools.first_listing import FirstListings
 from tools.gateway import Gateway, GatewayRules
 from tools.health import HealthProbe
+from tools.host_list import ALL_HOSTS
 from tools.importers.importing import Importer
 from tools.key_admin import KeyAdmin
 from tools.kinds.fhir.cursors import Cursors
@@ -288,7 +289,7 @@ def _assemble(
         Writer,
         registry,
         secrets,
-        CheckRules(network, settings.tool_name_max, settings.stdio_allow, settings.public_url, own_identity),
+        CheckRules(network, settings.tool_name_max, settings.stdio_allow, settings.public_url, own_identity, way.hosts),
         allowed=settings.allowed_secret_paths,
         prefix=settings.secret_prefix,
         changed=catalogs.invalidate,
@@ -366,7 +367,7 @@ def _open_access(
     # The operator named these hosts, so they may be on his own network; what must never be reached isn't reached here either.
     network = NetworkPolicy(allow_private=True)
     upstream = Upstream(
-        network, engine=HttpEngine(network, way=replace(way, hosts=None), user_agent=f"integrations-mcp/{VERSION}")
+        network, engine=HttpEngine(network, way=replace(way, hosts=ALL_HOSTS), user_agent=f"integrations-mcp/{VERSION}")
     )
     private_allowed = settings.private_networks is not False
     issuers = [Issuer(p, IssuerKeys(p, upstream, private_allowed=private_allowed)) for p in settings.identity_providers]

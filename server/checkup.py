@@ -13,12 +13,14 @@ import httpx2
 from server import surroundings
 from server.app import App, open_app
 from server.config_file import ConfigError
+from server.egress import host_list
 from server.finding import Finding
 from server.host_files import HOST_FILES
 from server.host_merge import HostFileError, entry_in
 from server.keyring import KEY_FILE
 from server.settings import Settings
 from tools.callers import local_caller
+from tools.checks import unreached
 from tools.errors import GatewayError
 from tools.hosts import hosts_over
 from tools.lint import lint
@@ -85,6 +87,11 @@ async def _workspace(app: App) -> AsyncIterator[Finding]:
     if not integrations:
         do = "integrations-mcp apply -f FILE; or integrations-mcp demo to see it work"
         yield Finding("integrations", "note", f"workspace {workspace} has none: agents see only management", do)
+    for i in integrations:
+        for issue in unreached(i, host_list(app.settings)):
+            where = ".".join(map(str, issue.loc[1:]))
+            do = f"integrations-mcp integrations update {i.name}"
+            yield Finding("hosts", "wrong", f"{i.name}, {where}: {issue.msg}", do)
     yield await surroundings.secret_store(app, integrations)
     async for finding in surroundings.names(integrations):
         yield finding

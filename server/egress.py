@@ -9,9 +9,10 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from server.limits import LimitSettings
+from tools.host_list import EVERY, HostList, plain_host
 from tools.kinds.paths import base_url_fault, origin_of
 from tools.models import WORKSPACE_ID
-from tools.way_out import EVERY, Proxy, WayOut, strict_tls
+from tools.way_out import Proxy, WayOut, strict_tls
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _WORKSPACE = rf"{WORKSPACE_ID}|^\*$"
@@ -55,7 +56,7 @@ class AllowedUpstreams(BaseModel):
                 raise ValueError(
                     f"{host!r} is no host: write api.example.com, *.example.com or an address, without port"
                 )
-        return tuple(host.lower().rstrip(".") for host in hosts)
+        return tuple(plain_host(host) for host in hosts)
 
 
 class EgressSettings(LimitSettings):
@@ -123,12 +124,16 @@ def way_out(settings: EgressSettings) -> WayOut:
             raise EgressError(f"client_certificates: {entry.file} can't be used ({_why(e)})") from None
         for origin in entry.origins:
             at = urlsplit(origin)
-            shown[entry.workspace.lower(), at.hostname or "", at.port or 443] = context
+            shown[entry.workspace.lower(), plain_host(at.hostname or ""), at.port or 443] = context
+    return WayOut(_tls(settings), shown, _proxy_of(settings), host_list(settings))
+
+
+def host_list(settings: EgressSettings) -> HostList:
     hosts: dict[str, tuple[str, ...]] = {}
     for allowed in settings.upstream_hosts_allow:
         key = allowed.workspace.lower()
         hosts[key] = (*hosts.get(key, ()), *allowed.hosts)
-    return WayOut(_tls(settings), shown, _proxy_of(settings), hosts or None)
+    return HostList(hosts or None)
 
 
 def _tls(settings: EgressSettings) -> ssl.SSLContext:

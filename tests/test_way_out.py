@@ -60,10 +60,19 @@ async def secure(ca: trustme.CA, *, asks: bool = False) -> AsyncGenerator[Hostil
 
 async def told(world: World, url: str, workspace: str = "acme") -> str:
     """What an agent of the workspace is told of a read there."""
-    caller = local_caller(workspace)
+    return await called(world, await written(world, url, workspace), workspace)
+
+
+async def written(world: World, url: str, workspace: str) -> str:
+    """The tool that reads there."""
     name = f"s{len((await world.app.registry.load(workspace))[1])}"
-    await world.create({"name": name, "display_name": name, "base_url": url, "endpoints": [READ]}, caller)
-    return (await world.app.toolbox.call(caller, f"{name}_read", {})).text
+    body = {"name": name, "display_name": name, "base_url": url, "endpoints": [READ]}
+    await world.create(body, local_caller(workspace))
+    return f"{name}_read"
+
+
+async def called(world: World, tool: str, workspace: str) -> str:
+    return (await world.app.toolbox.call(local_caller(workspace), tool, {})).text
 
 
 class Tunnels:
@@ -229,22 +238,25 @@ async def test_a_workspace_reaches_only_the_hosts_of_its_list_redirects_too(tmp_
         {"workspace": "acme", "hosts": ["*.Acme.example", "127.0.0.1"]},
         {"workspace": "globex", "hosts": ["globex.example"]},
     ]
-    async with gateway(tmp_path, upstream_hosts_allow=allow) as world:
+    cases = (
+        ("shared.example", "acme", True),
+        ("shared.example", "globex", True),
+        ("api.acme.example", "acme", True),
+        ("API.acme.example.", "acme", True),
+        ("127.0.0.1", "acme", True),
+        ("acme.example", "acme", False),
+        ("notacme.example", "acme", False),
+        ("api.acme.example.evil.example", "acme", False),
+        ("globex.example", "acme", False),
+        ("127.0.0.1", "globex", False),
+    )
+    async with gateway(tmp_path) as world:  # before there was a list: with it, they couldn't be written
         await world.app.registry.ensure_workspace("globex")
-        for host, workspace, reached in (
-            ("shared.example", "acme", True),
-            ("shared.example", "globex", True),
-            ("api.acme.example", "acme", True),
-            ("API.acme.example.", "acme", True),
-            ("127.0.0.1", "acme", True),
-            ("acme.example", "acme", False),
-            ("notacme.example", "acme", False),
-            ("api.acme.example.evil.example", "acme", False),
-            ("globex.example", "acme", False),
-            ("127.0.0.1", "globex", False),
-        ):
+        tools = [await written(world, f"http://{host}:{plain.port}", workspace) for host, workspace, _ in cases]
+    async with gateway(tmp_path, upstream_hosts_allow=allow) as world:
+        for tool, (host, workspace, reached) in zip(tools, cases, strict=True):
             before = plain.connections
-            text = await told(world, f"http://{host}:{plain.port}", workspace)
+            text = await called(world, tool, workspace)
             assert (text == "fine", plain.connections > before) == (reached, reached), host
             assert reached or text.startswith("Not sent: integration")
         plain.script("/x", redirect(302, f"http://globex.example:{plain.port}/x"))

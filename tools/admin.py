@@ -285,7 +285,7 @@ class Admin:
         catalog = await self._catalogs.get(caller.workspace)
         seen = [i for i in catalog.integrations if i.enabled and self._sees(caller, i)]
         results = await self._health.check_all(seen)
-        return report(seen, results, datetime.now(UTC))
+        return report(seen, results, datetime.now(UTC), with_detail=caller.may("Integration.update"))
 
     async def test_connection(self, caller: Caller, ref: str) -> dict[str, Any]:
         """One fresh probe with the credential, kept as last_tested_at and last_test_status."""
@@ -299,7 +299,8 @@ class Admin:
             integration = await self._find(caller, ref)
         found = await self._health.check(integration, fresh=True)
         await self._registry.record_test(integration.workspace_id, integration.id, found.checked_at, found.status)
-        return report([integration], [found], found.checked_at)["integrations"][0]
+        may_change = caller.may("Integration.update")
+        return report([integration], [found], found.checked_at, with_detail=may_change)["integrations"][0]
 
     def tools(self, integration: Integration) -> tuple[Tool, ...]:
         """The tools that it shows; none while it is disabled."""

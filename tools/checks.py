@@ -16,6 +16,7 @@ from tools.credentials.own_identity import NOBODY, OwnIdentity, may_go_to
 from tools.credentials.token_url import token_url_faults
 from tools.credentials.types import TYPES
 from tools.errors import Issue
+from tools.host_list import ALL_HOSTS, HostList
 from tools.json_schema import Schema, effective_schema
 from tools.kinds.fhir.interactions import faults_of
 from tools.kinds.mcp.commands import require_allowed, variable_faults
@@ -48,6 +49,7 @@ class CheckRules:
     stdio_allow: tuple[str, ...] = ()
     public_url: str = ""
     own_identity: OwnIdentity = NOBODY
+    hosts: HostList = ALL_HOSTS
 
 
 class GoodEndpoints:
@@ -96,6 +98,7 @@ def check(
         *_check_protocol(integration, rules),
         *_check_auth(integration.auth, ("body", "auth"), integration.base_url, rules),
         *_check_identity(integration, rules),
+        *unreached(integration, rules.hosts),
         *_check_names(integration, others, taken, rules.tool_name_max),
         *(
             issue
@@ -103,6 +106,19 @@ def check(
             for issue in _check_unknown(integration, i, e, rules, good)
         ),
     ]
+
+
+def unreached(integration: Integration, hosts: HostList) -> Iterator[Issue]:
+    """Every URL of it whose host the operator doesn't let its workspace reach."""
+    i = integration
+    urls: list[tuple[Loc, str | None]] = [(("base_url",), i.base_url), (("mcp_url",), i.mcp_url)]
+    urls.append((("auth", "token_url"), i.auth.token_url if i.auth is not None else None))
+    for n, e in enumerate(i.endpoints):
+        urls.append((("endpoints", n, "base_url"), e.base_url))
+        urls.append((("endpoints", n, "auth", "token_url"), e.auth.token_url if e.auth is not None else None))
+    for loc, url in urls:
+        if url and (fault := hosts.fault(i.workspace_id, url)):
+            yield Issue(("body", *loc), fault, "url")
 
 
 def check_inline(auth: AuthConfigWithSecrets, loc: Loc, workspace: str, rules: CheckRules) -> list[Issue]:

@@ -4,6 +4,7 @@ The address guard sits here, where the socket is made (rules H1, H1b): whatever 
 """
 
 import asyncio
+import math
 import socket
 import ssl
 import time
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 from aiohappyeyeballs import start_connection  # pyright: ignore[reportUnknownVariableType] - its address rows are bare tuples
 
 from tools.address_guard import NetworkPolicy, is_this_host, judge, spelled_address
-from tools.errors import AddressRefused, CertificateRefused
+from tools.errors import AddressRefused, CertificateRefused, NameNotFound
 from tools.exchange import ConnectFailed
 from tools.way_out import Proxy, WayOut
 
@@ -25,6 +26,7 @@ _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 _BELIEVED_S = 10.0
 _MOST_KNOWN = 1000
 _MOST_TUNNELS = 3
+_COARSE_MS = 50.0
 _NEXT_ADDRESS_S = 0.25  # RFC 8305 5: when the next address is tried beside one that hasn't answered
 
 
@@ -34,9 +36,14 @@ async def system_lookup(name: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 
-def refused(detail: str) -> AddressRefused:
+def refused(detail: str, kind: type[AddressRefused] = AddressRefused) -> AddressRefused:
     """The one message of every guard refusal (rules H2)."""
-    return AddressRefused("this address isn't allowed here", detail=detail)
+    return kind("this address isn't allowed here", detail=detail)
+
+
+def coarse_ms(ms: float) -> float:
+    """What may be told of how long a refused target took, which depends on what its name resolves to (rules H2)."""
+    return math.ceil(ms / _COARSE_MS) * _COARSE_MS
 
 
 class Dialer:
@@ -61,7 +68,7 @@ class Dialer:
 
     async def connect(self, make: Callable[[], _P], *, pool: str, host: str, port: int, secure: bool) -> _P:
         """A connected protocol. Raises AddressRefused, CertificateRefused, ConnectFailed; nothing of a request was sent."""
-        if not self._way.allows(pool, host):
+        if not self._way.hosts.allows(pool, host):
             raise refused(f"{host} isn't among the hosts that the operator lets this workspace reach")
         key = (pool, host, port)
         at, addresses = self._known.get(key, (-_BELIEVED_S, []))
@@ -117,9 +124,9 @@ class Dialer:
                 # A name that doesn't exist reads the same as one that points inwards (rules H2); only `detail` tells.
                 if exc.errno == socket.EAI_AGAIN:
                     raise ConnectFailed(exc.strerror or str(exc)) from exc
-                raise refused(f"the name doesn't resolve: {exc.strerror or exc}") from exc
+                raise refused(f"{host} doesn't resolve: {exc.strerror or exc}", NameNotFound) from exc
             if not found:
-                raise refused("the name doesn't resolve: the name has no address")
+                raise refused(f"{host} doesn't resolve: it has no address", NameNotFound)
         for address in found:
             if reason := self._reason(address, port):
                 raise refused(

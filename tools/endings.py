@@ -91,6 +91,7 @@ def situation(
         has_path_ids=bool(tool.path_names),
         deadline_s=tool.deadline_s,
         maybe_done=any(a.maybe_done for a in trace.attempts),
+        may_change=caller.may("Integration.update"),
         diagnose=_diagnosis(caller, tool, arguments),
     )
 

@@ -21,6 +21,7 @@ from tools.errors import (
     InvalidArguments,
     InvalidResponse,
     Misconfigured,
+    NameNotFound,
     NotAllowed,
     OutcomeUnknown,
     ProbablyDone,
@@ -47,7 +48,8 @@ class Situation:
     """What a text needs to know of the call.
 
     `lookup` and `check` are tools this caller can call (find ids, read back); `diagnose` is a last line for those who may see
-    the integration. `maybe_done`: an attempt ended without saying whether it was carried out.
+    the integration. `maybe_done`: an attempt ended without saying whether it was carried out. `may_change`: this caller may
+    change the integration, so he is told of a name that doesn't resolve (rules H2).
     """
 
     tool: str
@@ -61,6 +63,7 @@ class Situation:
     has_path_ids: bool = False
     deadline_s: float = 30
     maybe_done: bool = False
+    may_change: bool = False
     diagnose: str | None = None
 
 
@@ -117,6 +120,11 @@ def _sentences(error: CallError, s: Situation) -> str:
             return (
                 f"Not sent: the gateway has no credential for the {server}. Your arguments are fine and repeating will not help: tell "
                 f'the user that integration "{s.integration}" needs credentials.'
+            )
+        case NameNotFound() if s.may_change:
+            return (
+                f'Not sent: integration "{s.integration}" points at a host name that is not found ({error.detail}). Your arguments are '
+                "fine and repeating will not help: correct its address (base_url, mcp_url, token_url), or this machine's DNS."
             )
         case AddressRefused():
             return (

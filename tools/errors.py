@@ -7,8 +7,8 @@
     |   |-- TooLarge 413             |-- RateLimited 429          |-- StorageUnavailable 503
     |   `-- Declined 409             `-- IdentityProviderUnavailable 503
     `-- CallError                    a tool call ended without the answer (told to a model by error_text)
-        |-- not sent:   InvalidArguments, UnknownTool, NotAllowed, AddressRefused, Misconfigured, CredentialUnavailable,
-        |               UpstreamUnreachable, CertificateRefused, TooManyCalls, CircuitOpen, RegistryUnavailable,
+        |-- not sent:   InvalidArguments, UnknownTool, NotAllowed, AddressRefused, NameNotFound, Misconfigured,
+        |               CredentialUnavailable, UpstreamUnreachable, CertificateRefused, TooManyCalls, CircuitOpen, RegistryUnavailable,
         |               ApprovalRequired, ApprovalDenied
         |-- sent:       UpstreamStatus, UpstreamRefused, UpstreamUnavailable, CredentialRejected, RedirectRefused, ResponseTooLarge,
         |               InvalidResponse, ShapingFailed
@@ -204,7 +204,7 @@ class CallError(GatewayError):
 
     `said` are the upstream's own words (masked, at most 2,000 characters); `advice` is what to do next;
     `upstream_status` the last HTTP status, if any. `detail` is the precise cause (hosts, addresses, a masked Location) for
-    operators: shown only to callers with Integration.update, never to a model.
+    operators: shown only to callers with Integration.update.
     """
 
     status = 502
@@ -277,6 +277,10 @@ class AddressRefused(CallError):
 
     code = "misconfigured"
     fault = "configuration"
+
+
+class NameNotFound(AddressRefused):
+    """The target's name doesn't resolve. Who may not change the integration is told what a refused address is told (rules H2)."""
 
 
 class Misconfigured(CallError):

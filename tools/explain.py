@@ -11,6 +11,7 @@ from tools.models import TestEndpointResponse
 from tools.outcome import Outcome, Trace
 from tools.secrets import MASK
 from tools.shaping import Shaped
+from tools.upstream import Attempt
 
 _PREVIEW = 2000
 
@@ -52,8 +53,9 @@ def _error_body(trace: Trace) -> Any:
         return trace.answer.body[:_PREVIEW].decode("utf-8", "replace")
 
 
-def explain(outcome: Outcome, masker: Masker) -> dict[str, Any]:
-    """The way of one call, in the order in which things happened."""
+def explain(outcome: Outcome, masker: Masker, *, with_detail: bool = False) -> dict[str, Any]:
+    """The way of one call, in the order in which things happened; `with_detail` names hosts and addresses, for callers with
+    Integration.update."""
     trace = outcome.trace
     found: dict[str, Any] = {"tool": outcome.tool, "call_id": outcome.call_id}
     if trace.arguments is not None:
@@ -76,7 +78,7 @@ def explain(outcome: Outcome, masker: Masker) -> dict[str, Any]:
             "waited_s": round(a.wait_s, 3),
             "status": a.status,
             "ms": round(a.ms, 1),
-            "error": masker.text(a.error) if a.error else None,
+            "error": masker.text(_error_of(a, with_detail)) if a.error else None,
         }
         for a in trace.attempts
     ]
@@ -89,12 +91,16 @@ def explain(outcome: Outcome, masker: Masker) -> dict[str, Any]:
             "reason": masker.text(error.message),
         }
         detail = getattr(error, "detail", None)
-        if isinstance(detail, str):
+        if with_detail and isinstance(detail, str):
             found["failed"]["detail"] = masker.text(detail)
     if trace.hidden:
         found["hidden_characters_removed"] = trace.hidden
     found["agent_sees"] = outcome.text
     return found
+
+
+def _error_of(attempt: Attempt, with_detail: bool) -> str:
+    return f"{attempt.error} ({attempt.detail})" if with_detail and attempt.detail else attempt.error or ""
 
 
 def _shown_header(name: str, value: str, masker: Masker) -> str:

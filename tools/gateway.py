@@ -18,9 +18,18 @@ from tools.call import Call, CallContext
 from tools.callers import Caller
 from tools.catalog import Catalog, Catalogs
 from tools.credentials.reader import SecretReader
+from tools.dialing import coarse_ms
 from tools.endings import binary, elapsed_ms, new_call_id, notes, passed_on, refused, situation, with_notes
 from tools.error_text import render
-from tools.errors import CallError, Internal, Misconfigured, RegistryUnavailable, StorageUnavailable, UnknownTool
+from tools.errors import (
+    AddressRefused,
+    CallError,
+    Internal,
+    Misconfigured,
+    RegistryUnavailable,
+    StorageUnavailable,
+    UnknownTool,
+)
 from tools.first_listing import FirstListings, NotListed
 from tools.hidden_text import visible, visible_value
 from tools.history import CallRecord, call_record
@@ -273,4 +282,7 @@ class Gateway:
 
 def _told(call: Call, text: str, error: CallError | None = None) -> Outcome:
     blocks = (Block("text", text),)
-    return Outcome(call.id, call.tool.name, text, blocks, elapsed_ms(call.started), call.trace, error)
+    took = elapsed_ms(call.started)
+    if isinstance(error, AddressRefused):
+        took = coarse_ms(took)
+    return Outcome(call.id, call.tool.name, text, blocks, took, call.trace, error)

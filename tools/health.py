@@ -54,6 +54,8 @@ class Health:
     credential: dict[str, object] | None = None
     circuits: tuple[Resting, ...] = ()
     """Where calls are held back at the moment, however the probe went."""
+    for_operators: str | None = None
+    """The message with hosts and addresses, for callers with Integration.update (rules H2)."""
 
 
 class HealthProbe:
@@ -135,8 +137,7 @@ class HealthProbe:
             if answer.status in (400, 404, 405, 501) or answer.status >= 500:
                 answer = await self._ask("GET", url, static, integration, signer)
         except CallError as e:
-            status, auth, message = _meaning(e, auth)
-            return self._found(status, auth, started, message)
+            return self._failed(e, auth, started)
         if answer.status in (401, 403, 407):
             return self._found("auth_failed", "failed", started, f"the server answered {answer.status}")
         if answer.status >= 500:
@@ -161,8 +162,7 @@ class HealthProbe:
             elif answer.status in (401, 403):
                 answer = await self._ask("GET", f"{base}/metadata", ACCEPT, integration, signer)
         except CallError as e:
-            status, auth, message = _meaning(e, auth)
-            return self._found(status, auth, started, message)
+            return self._failed(e, auth, started)
         if answer.status in (401, 403, 407):
             return self._found("auth_failed", "failed", started, f"the server answered {answer.status}")
         if answer.status >= 500:
@@ -183,8 +183,7 @@ class HealthProbe:
         except TimeoutError:
             return self._found("timeout", "not_checked", started, f"no answer within {PROBE_S:.0f} s")
         except CallError as e:
-            status, auth, message = _meaning(e, auth)
-            return self._found(status, auth, started, message)
+            return self._failed(e, auth, started)
         except (RpcError, LinkLost, SessionGone) as e:
             return self._found("unreachable", "not_checked", started, f"the list of tools failed: {e}"[:300])
         shown = f"{len(tools)} tools over MCP {session.version}"
@@ -210,18 +209,23 @@ class HealthProbe:
             credential, paths = row.make(auth, self._parts_of(integration)), row.secret_paths(auth)
         return CallSigner(credential, paths, (), integration.bindings, self._reader)
 
-    def _found(self, status: Status, auth: str, started: float, message: str) -> Health:
+    def _found(
+        self, status: Status, auth: str, started: float, message: str, for_operators: str | None = None
+    ) -> Health:
         latency = None if status in ("misconfigured", "timeout") else round((self._clock() - started) * 1000, 1)
-        return Health(status, auth, latency, message, self._now())
+        return Health(status, auth, latency, message, self._now(), for_operators=for_operators)
+
+    def _failed(self, error: CallError, auth: str, started: float) -> Health:
+        status, auth, message = _meaning(error, auth)
+        precise = f"{message} ({error.detail})" if isinstance(error, AddressRefused) and error.detail else None
+        return self._found(status, auth, started, message, precise)
 
 
 def _meaning(error: CallError, auth: str) -> tuple[Status, str, str]:
     match error:
         case CredentialRejected() | CredentialUnavailable():
             return "auth_failed", "failed", error.message
-        case AddressRefused():
-            return "misconfigured", "not_checked", "its address isn't allowed here"
-        case Misconfigured():
+        case AddressRefused() | Misconfigured():
             return "misconfigured", "not_checked", error.message
         case UpstreamTimeout():
             return "timeout", "not_checked", f"no answer within {PROBE_S:.0f} s"
@@ -265,8 +269,10 @@ def overall(results: Sequence[Health]) -> Literal["healthy", "degraded", "unheal
     return "degraded" if good else "unhealthy"
 
 
-def report(integrations: Sequence[Integration], results: Sequence[Health], at: datetime) -> dict[str, Any]:
-    """The body of health-check."""
+def report(
+    integrations: Sequence[Integration], results: Sequence[Health], at: datetime, *, with_detail: bool
+) -> dict[str, Any]:
+    """The body of health-check. `with_detail`: for a caller with Integration.update."""
     counts: dict[str, int] = {}
     for result in results:
         counts[result.status] = counts.get(result.status, 0) + 1
@@ -283,7 +289,7 @@ def report(integrations: Sequence[Integration], results: Sequence[Health], at: d
                 "status": r.status,
                 "auth": r.auth,
                 "latency_ms": r.latency_ms,
-                "message": r.message,
+                "message": (r.for_operators if with_detail else None) or r.message,
                 "checked_at": r.checked_at.isoformat(),
                 **({"credential": r.credential} if r.credential is not None else {}),
                 **({"circuits": [_shown(c) for c in r.circuits]} if r.circuits else {}),

@@ -19,10 +19,11 @@ from urllib.parse import quote, urljoin
 from yarl import URL
 
 from tools.address_guard import NetworkPolicy, check_url
-from tools.dialing import refused
+from tools.dialing import coarse_ms, refused
 from tools.due import Deadline, Due
 from tools.engine import HttpEngine
 from tools.errors import (
+    AddressRefused,
     AnswerLost,
     CallError,
     Misconfigured,
@@ -57,7 +58,7 @@ class Attempt:
     """One request to the upstream with the redirects that it followed, for explain and `test`.
 
     `wait_s` was waited before it; `why` it was made; `error` why it brought no answer; `maybe_done`: whether the
-    upstream carried it out isn't known (rules F2).
+    upstream carried it out isn't known (rules F2). `detail` is an error's, for operators alone.
     """
 
     number: int
@@ -67,6 +68,7 @@ class Attempt:
     ms: float
     error: str | None
     maybe_done: bool = False
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +241,7 @@ class Upstream:
         self, request: Request, pool: str, limits: Limits, signer: Signer | None, attempt: Attempt, wire: Wire
     ) -> Answer | ConnectFailed | ConnectionLost:
         """One signed request and its redirects. What can be tried again is returned, the rest is raised."""
-        started = self._clock()
+        started, coarse = self._clock(), False
         outcome: Answer | ConnectFailed | ConnectionLost
         try:
             if signer:
@@ -255,10 +257,12 @@ class Upstream:
             attempt.error, attempt.maybe_done = "cut off", wire.sent
             raise
         except CallError as exc:
-            attempt.error = f"{exc.message} ({exc.detail})" if exc.detail else exc.message
+            attempt.error, attempt.detail = exc.message, exc.detail
+            coarse = isinstance(exc, AddressRefused)
             raise
         finally:
-            attempt.ms = (self._clock() - started) * 1000
+            took = (self._clock() - started) * 1000
+            attempt.ms = coarse_ms(took) if coarse else took
         return outcome
 
     async def _follow(self, request: Request, pool: str, limits: Limits, wire: Wire) -> Answer:

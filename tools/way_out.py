@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from tools.exchange import ConnectFailed
+from tools.host_list import ALL_HOSTS, EVERY, HostList, plain_host
 
 _MOST_HEAD = 16 * 1024
-EVERY = "*"
-"""In the place of a workspace: all of them."""
 
 
 def strict_tls() -> ssl.SSLContext:
@@ -82,27 +81,17 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class WayOut:
-    """`shown` are contexts with a client's certificate, by (workspace in lower case or EVERY, host, port).
-
-    `hosts` are patterns by workspace in lower case or EVERY: a name or address as written, or `*.example.com`; None allows all.
-    """
+    """`shown` are contexts with a client's certificate, by (workspace in lower case or EVERY, host, port)."""
 
     tls: ssl.SSLContext = field(default_factory=strict_tls)
     shown: Mapping[tuple[str, str, int], ssl.SSLContext] = field(
         default_factory=dict[tuple[str, str, int], ssl.SSLContext]
     )
     proxy: Proxy | None = None
-    hosts: Mapping[str, tuple[str, ...]] | None = None
+    hosts: HostList = ALL_HOSTS
 
     def context(self, workspace: str, host: str, port: int) -> ssl.SSLContext:
         if not self.shown:
             return self.tls
-        at = host.lower().rstrip("."), port
+        at = plain_host(host), port
         return self.shown.get((workspace.lower(), *at)) or self.shown.get((EVERY, *at)) or self.tls
-
-    def allows(self, workspace: str, host: str) -> bool:
-        if self.hosts is None:
-            return True
-        name = host.lower().rstrip(".")
-        patterns = (*self.hosts.get(EVERY, ()), *self.hosts.get(workspace.lower(), ()))
-        return any(name.endswith(p[1:]) if p.startswith("*.") else name == p for p in patterns)

@@ -50,7 +50,7 @@ def call_command(
             return await running.toolbox.call(local_caller(settings.workspace), tool, arguments, context)  # pyright: ignore[reportUnknownArgumentType]
 
     outcome = in_loop(run)
-    stages = explained(outcome, outcome.trace.masker) if explain else None
+    stages = explained(outcome, outcome.trace.masker, with_detail=True) if explain else None
     if as_json:
         shown = {"ok": not outcome.is_error, "text": outcome.text, "status": outcome.status}
         print_json({**shown, "explain": stages} if stages is not None else shown)

@@ -130,6 +130,7 @@ def check_command(
 ) -> None:
     """Check integrations without a server or a registry; each fault is told as file:line: field: what is wrong."""
     from server.config_check import check_entries
+    from server.egress import host_list
     from tools.address_guard import NetworkPolicy
     from tools.checks import CheckRules
     from tools.credentials.own_identity import OwnIdentity
@@ -143,6 +144,7 @@ def check_command(
         settings.stdio_allow,
         settings.public_url,
         OwnIdentity(settings.allowed_identities),
+        host_list(settings),
     )
     check_entries(entries, rules, settings.workspace)
     if as_json:

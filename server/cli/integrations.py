@@ -205,7 +205,7 @@ def run_test(
         return await admin.test(caller, name, named, params)
 
     outcome = _with_admin(run, workspace, database, home)
-    stages = explained(outcome, outcome.trace.masker) if explain else None
+    stages = explained(outcome, outcome.trace.masker, with_detail=True) if explain else None
     if as_json:
         found = test_response(outcome, outcome.trace.masker).model_dump(mode="json")
         print_json(found if stages is None else {**found, "explain": stages})

@@ -33,8 +33,10 @@ def lint_command(
 ) -> None:
     """Say what makes the workspace's tools hard for agents, a rule a row. Exit code 1 when a host would refuse something."""
     from server.app import open_app
+    from server.egress import host_list
     from tools.callers import local_caller
-    from tools.lint import lint
+    from tools.checks import unreached
+    from tools.lint import LintRow, lint
     from tools.linted import linted
 
     settings = settings_of(home, database, workspace)
@@ -43,7 +45,13 @@ def lint_command(
         async with open_app(settings) as running:
             caller = local_caller(settings.workspace)
             catalog = await running.catalogs.get(caller.workspace)
-            return lint([linted(tool, settings.result_budget) for tool in catalog.view(caller).tools])
+            rows = lint([linted(tool, settings.result_budget) for tool in catalog.view(caller).tools])
+            hosts = host_list(settings)
+            return rows + [
+                LintRow("host_not_allowed", "error", ".".join(map(str, (i.name, *issue.loc[1:]))), issue.msg)
+                for i in catalog.integrations
+                for issue in unreached(i, hosts)
+            ]
 
     rows = in_loop(run)
     errors = sum(row.severity == "error" for row in rows)

@@ -48,7 +48,7 @@ async def _test(desk: Desk, asking: Asking, args: Mapping[str, Any]) -> dict[str
     tool = desk.admin.tool(integration, endpoint)
     trace = outcome.trace
     result_id = await _keep(desk, asking.caller, outcome)
-    stages = explain(outcome, trace.masker)
+    stages = explain(outcome, trace.masker, with_detail=asking.caller.may("Integration.update"))
     problems = problems_of(outcome, tool, trace.masker)
     return {
         "summary": _summary(outcome, problems),

@@ -5,7 +5,14 @@ from typing import Literal, cast
 from urllib.parse import urlsplit
 
 from tools.credentials.token_answer import BadAnswer, is_web_page
-from tools.errors import CallError, CredentialRejected, CredentialUnavailable, Misconfigured, RedirectRefused
+from tools.errors import (
+    AddressRefused,
+    CallError,
+    CredentialRejected,
+    CredentialUnavailable,
+    Misconfigured,
+    RedirectRefused,
+)
 from tools.masking import Masker
 from tools.upstream import Answer, retry_after_s
 
@@ -122,14 +129,20 @@ def unreachable(url: str, failure: CallError | None) -> CallError:
     host = urlsplit(url).netloc
     if failure is None:
         return _passing(CredentialUnavailable(f"the token endpoint {host} didn't answer"))
-    kind = Misconfigured if failure.code == Misconfigured.code else CredentialUnavailable
-    error = kind(
+    error = kind_of(failure)(
         f"no token from {host}: {failure.message}",
         advice="check token_url and whether the server is up",
         retry_after_s=failure.retry_after_s,
         detail=failure.detail,
     )
     return _passing(error) if failure.retryable else error
+
+
+def kind_of(failure: CallError) -> type[CallError]:
+    """What a failure on the way to a token is to the call that needs it."""
+    if isinstance(failure, AddressRefused):
+        return type(failure)
+    return Misconfigured if failure.code == Misconfigured.code else CredentialUnavailable
 
 
 def _passing(error: CallError) -> CallError:

@@ -4,10 +4,11 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tools.credentials.diagnosis import kind_of
 from tools.credentials.timing import Timing
 from tools.credentials.token_answer import BadAnswer, json_object
 from tools.credentials.token_url import url_fault
-from tools.errors import CallError, CredentialUnavailable, Misconfigured
+from tools.errors import CallError, Misconfigured
 from tools.kinds.paths import origin_of
 from tools.upstream import Limits, Request, Retry, Upstream
 
@@ -104,8 +105,7 @@ class SmartDiscovery:
             else:
                 found = _read(url, body)
         except CallError as e:
-            kind = Misconfigured if e.code == Misconfigured.code else CredentialUnavailable
-            found = kind(f"the SMART configuration can't be read: {e.message}", advice=_ADVICE, detail=e.detail)
+            found = kind_of(e)(f"the SMART configuration can't be read: {e.message}", advice=_ADVICE, detail=e.detail)
         life = _KEPT_S if isinstance(found, SmartConfiguration) else _FAILURE_KEPT_S
         return self._timing.monotonic() + life, found
 

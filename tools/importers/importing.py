@@ -86,7 +86,8 @@ class Importer:
             if len(given) != 1:
                 raise SourceFault(f"give exactly one of {', '.join(_SOURCES)}")
             if given[0] in _LIVE:
-                return await self._run_live(caller, request, for_model=for_model)
+                may_see = caller.may("Integration.update")
+                return await self._run_live(caller, request, for_model=for_model or not may_see)
             source, auth = await self._source(caller, request)
             source = scanned(source, withhold=self._withhold)
         except SourceFault as e:
@@ -169,7 +170,8 @@ class Importer:
                 asked, pool=caller.workspace, limits=Limits(_FETCH_S, MAX_BYTES)
             )
         except CallError as e:
-            raise SourceFault(f"the document can't be fetched: {e.message}") from None
+            detail = f" ({e.detail})" if e.detail and caller.may("Integration.update") else ""
+            raise SourceFault(f"the document can't be fetched: {e.message}{detail}") from None
         if answer.status != 200:
             raise SourceFault(f"the document's server answered {answer.status}")
         return answer.body
