@@ -349,6 +349,7 @@ def _assemble(
         listings.aclose,
         sessions.aclose,
         tokens.aclose,
+        reader.aclose,
         upstream.aclose,
         *trusted,
         patience.aclose,

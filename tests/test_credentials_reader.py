@@ -12,7 +12,7 @@ from oauth_servers.world import BASE, Secrets, World, a_world
 
 from tools.credentials.authorization import masks_of
 from tools.credentials.reader import SecretReader
-from tools.errors import CredentialUnavailable, Misconfigured, SecretStoreUnavailable
+from tools.errors import CredentialUnavailable, Misconfigured, SecretStoreUnavailable, StorageUnavailable
 from tools.masking import Masker
 from tools.models import AuthConfig
 from tools.secrets import Secret
@@ -120,6 +120,86 @@ async def test_a_store_outage_leaves_cached_secrets_and_is_said_for_others() -> 
     assert await reader.reread(PATH, "1") is None
     with pytest.raises(CredentialUnavailable, match="can't be reached"):
         await reader.read("/gw/acme/new", None)
+
+
+class Hanging(Secrets):
+    """Answers when the test lets it."""
+
+    def __init__(self, kept: dict[str, str]) -> None:
+        super().__init__(kept)
+        self.answers, self.began, self.asked = asyncio.Event(), asyncio.Event(), 0
+        self.answers.set()
+
+    async def read(self, path: str, version: str | None = None) -> Secret:
+        self.asked += 1
+        self.began.set()
+        await self.answers.wait()
+        return await super().read(path, version)
+
+
+async def test_a_store_that_hangs_costs_known_secrets_one_wait_and_the_next_read_brings_the_new_value() -> None:
+    store, now = Hanging({PATH: "first-value"}), [0.0]
+    reader = SecretReader(store, patience_s=0.01, clock=lambda: now[0])
+    await reader.read(PATH)
+    store.answers.clear()
+    now[0] = 61.0
+    for _ in range(3):  # the first waits, the others don't even ask
+        assert (await reader.read(PATH)).value == "first-value"
+    assert await asyncio.gather(*(reader.reread(PATH, "1") for _ in range(100))) == [None] * 100
+    assert store.asked == 2
+    now[0] = 67.0
+    assert (await reader.read(PATH)).value == "first-value"
+    assert store.asked == 2  # that read is still under way
+    await store.write(PATH, "second-value")
+    store.answers.set()
+    now[0] = 73.0
+    assert (await reader.read(PATH)).value == "second-value"
+    await reader.aclose()
+
+
+async def test_an_unknown_secret_of_a_store_that_hangs_is_told_to_all_who_wait_and_one_read_is_made() -> None:
+    store = Hanging({PATH: "first-value"})
+    store.answers.clear()
+    reader = SecretReader(store, wait_s=0.01)
+    told = await asyncio.gather(*(reader.read(PATH) for _ in range(100)), return_exceptions=True)
+    assert {str(t) for t in told} == {"the secret store can't be reached (it doesn't answer)"}
+    assert store.asked == 1
+    store.answers.set()
+    assert (await reader.read(PATH)).value == "first-value"
+    await reader.aclose()
+
+
+async def test_a_value_that_was_replaced_while_it_was_read_is_not_kept() -> None:
+    store = Hanging({PATH: "first-value"})
+    store.answers.clear()
+    reader = SecretReader(store)
+    first = asyncio.create_task(reader.read(PATH))
+    await store.began.wait()
+    reader.forget(PATH)
+    store.answers.set()
+    await first
+    await store.write(PATH, "second-value")
+    assert (await reader.read(PATH)).value == "second-value"
+
+
+async def test_a_registry_that_is_gone_leaves_cached_secrets_as_a_store_does() -> None:
+    """The local store is in it."""
+
+    class Gone(Secrets):
+        down = False
+
+        async def read(self, path: str, version: str | None = None) -> Secret:
+            if self.down:
+                raise StorageUnavailable("the registry can't be reached")
+            return await super().read(path, version)
+
+    store, now = Gone({PATH: "first-value"}), [0.0]
+    reader = SecretReader(store, clock=lambda: now[0])
+    await reader.read(PATH)
+    store.down, now[0] = True, 61.0
+    assert (await reader.read(PATH)).value == "first-value"
+    with pytest.raises(CredentialUnavailable, match="can't be reached"):
+        await reader.read("/gw/acme/other")
 
 
 @pytest.mark.parametrize(

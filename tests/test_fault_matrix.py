@@ -265,6 +265,16 @@ PROVED = {
         "secret store",
         "in a call",
     ): "test_ssm.py::test_in_an_outage_known_secrets_go_on_and_new_ones_fail_clearly",
+    (
+        "hangs",
+        "secret store",
+        "in a call",
+    ): "test_ssm.py::test_a_store_that_hangs_holds_up_neither_other_calls_nor_the_end",
+    (
+        "hangs",
+        "secret store",
+        "when a known secret is read again",
+    ): "test_credentials_reader.py::test_a_store_that_hangs_costs_known_secrets_one_wait_and_the_next_read_brings_the_new_value",
     ("damaged", "key file", "at start"): "test_secret_stores.py::test_a_damaged_key_file_is_told_and_left_alone",
     (
         "steps back",

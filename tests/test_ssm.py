@@ -1,14 +1,16 @@
 """Secrets in AWS SSM Parameter Store: names, tiers, versions and outages (rules A2-A4, A9, A10, I2, J8), against moto behind a recorder."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import boto3
 import pytest
 from moto_server import Recorder, moto, recording
-from upstreams import Hostile
+from upstreams import Hostile, silence
 
 from server.secret_stores.moving import Moving
 from server.secret_stores.ssm import STANDARD_BYTES, SsmSecretStore, SsmSettings, open_ssm
@@ -369,6 +371,33 @@ async def test_in_an_outage_known_secrets_go_on_and_new_ones_fail_clearly(
     put = [fields["Name"] for operation, fields in aws.asked if operation == "PutParameter"]
     with pytest.raises(SecretNotFound):
         await world.app.secrets.read(put[-1])
+
+
+async def test_a_store_that_hangs_holds_up_neither_other_calls_nor_the_end(
+    tmp_path: Path, upstream: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    path = {"workspace": "acme", "path": PATH, "origins": [upstream.url]}
+    async with Hostile() as hanging:
+        hanging.script("/", silence)
+        with anyio.fail_after(9):  # AWS's client gives up after 20 s
+            async with gateway(
+                tmp_path,
+                secret_store="ssm",
+                ssm_region=REGION,
+                ssm_endpoint_url=hanging.url,
+                secret_paths_allow=[path],
+            ) as world:
+                monkeypatch.setattr(world.app.gateway._reader, "_wait_s", 0.1)
+                await world.create(system(upstream.url, token_ssm_param_path=PATH))
+                await world.create({**system(upstream.url), "name": "open", "auth": None})
+                told, _ = await asyncio.gather(
+                    world.app.toolbox.call(world.owner, "crm_get", {}), world.call("open_get")
+                )
+    assert told.error is not None
+    assert (told.error.code, told.error.sent) == ("credential_unavailable", "no")
+    assert [r.header("authorization") for r in upstream.received] == [None]
 
 
 @slow

@@ -5,8 +5,11 @@ the parameter's own version number; AWS can't remove one alone, so `remove` dele
 IAM: ssm:GetParameter, ssm:PutParameter and ssm:DeleteParameter on `parameter/{prefix}/*` (rules A10).
 """
 
+import asyncio
 import functools
+import threading
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -115,8 +118,34 @@ class SsmSecretStore:
         return found
 
     async def _ask(self, operation: str, **fields: Any) -> dict[str, Any]:
-        call = functools.partial(getattr(self._client, operation), **fields)
-        return await anyio.to_thread.run_sync(functools.partial(_told, call), limiter=self._threads)
+        call = functools.partial(_told, functools.partial(getattr(self._client, operation), **fields))
+        if operation == "get_parameter":
+            async with self._threads:
+                return await _in_daemon(call)
+        return await anyio.to_thread.run_sync(call, limiter=self._threads)
+
+
+async def _in_daemon(call: Callable[[], _T]) -> _T:
+    """The result of a call in a thread that a process which ends doesn't wait for: AWS may answer in 20 seconds, or never.
+
+    Writes aren't made so: nobody would know that they were done.
+    """
+    loop, done = asyncio.get_running_loop(), asyncio.Future[_T]()
+
+    def told(set_it: Callable[[Any], None], value: Any) -> None:
+        if not done.done():  # who asked may have left
+            set_it(value)
+
+    def run() -> None:
+        try:
+            set_it, value = done.set_result, call()
+        except Exception as e:  # noqa: BLE001 - raised where it is waited for
+            set_it, value = done.set_exception, e
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(told, set_it, value)
+
+    threading.Thread(target=run, daemon=True, name="parameter store").start()
+    return await done
 
 
 class _Refused(Exception):
