@@ -377,5 +377,8 @@ def _open_access(
 
 
 def _log_fault(call_id: str, fault: BaseException) -> None:
+    if isinstance(fault, StorageUnavailable):
+        log.warning("a call misses the registry", call_id=call_id, reason=fault.message)
+        return
     # The type and place only: an exception's text can hold what the call was about.
     log.error("call failed by a fault of the gateway", call_id=call_id, fault=type(fault).__name__, exc_info=fault)

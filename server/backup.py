@@ -54,7 +54,7 @@ class Report:
 async def backup(settings: Settings, path: Path, passphrase: str | None) -> Report:
     """Writes `path`, a new file of mode 0600; with a passphrase the key is in it, sealed.
 
-    Raises BackupError, OSError, SecretStoreUnavailable, StorageUnavailable; then there is no file.
+    Raises BackupError, SecretStoreUnavailable, StorageUnavailable; then there is no file.
     """
     async with open_database(settings.registry_url) as database:
         with writing(path) as writer:

@@ -91,7 +91,7 @@ class BackupWriter:
 def writing(path: Path) -> Generator[BackupWriter]:
     """A new file of mode 0600 that is there when the block has ended well, whole, and else not at all.
 
-    Raises BackupError when there is a file of that name, OSError when it can't be written.
+    Raises BackupError when there is a file of that name or it can't be written.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -106,6 +106,10 @@ def writing(path: Path) -> Generator[BackupWriter]:
             os.link(draft, path)
         except FileExistsError:
             raise BackupError(f"{path} is there already: name another file.") from None
+    except OSError as e:
+        raise BackupError(
+            f"{path} can't be written: {(e.strerror or str(e)).lower()}. Nothing was left there."
+        ) from None
     finally:
         draft.unlink(missing_ok=True)
 

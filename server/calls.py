@@ -7,6 +7,7 @@ counted; the count is logged when the registry is back.
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -69,12 +70,17 @@ class WrittenBehind:
         self.ever_dropped += 1
 
     async def calls(self, workspace: str, query: CallQuery) -> list[CallRecord]:
-        await self.flush()
+        await self._try_flush()
         return await self._store.calls(workspace, query)
 
     async def changes(self, workspace: str, query: AuditQuery) -> list[AuditRecord]:
-        await self.flush()
+        await self._try_flush()
         return await self._store.changes(workspace, query)
+
+    async def _try_flush(self) -> None:
+        """For readers: what can't be written (the disk is full) is told by `run`, and what is written can be read all the same."""
+        with suppress(StorageUnavailable):
+            await self.flush()
 
     async def flush(self) -> None:
         """Writes what is waiting now. Raises StorageUnavailable; then it still waits."""

@@ -238,6 +238,13 @@ PROVED = {
         "database",
         "at start",
     ): "test_store_database.py::test_a_file_of_another_program_is_told_and_left_as_it_is",
+    (
+        "full",
+        "disk",
+        "in calls, edits, lists and background calls",
+    ): "test_full_disk.py::test_calls_go_on_and_what_must_be_kept_is_refused_and_nothing_is_half_there",
+    ("full", "disk", "at start and in commands"): "test_full_disk.py::test_commands_say_that_the_disk_is_full",
+    ("full", "disk", "in a backup"): "test_full_disk.py::test_a_backup_to_a_full_disk_leaves_no_part_of_a_file",
     ("full", "database", "in a write"): "test_store_database.py::test_a_full_disk_is_told_and_nothing_is_half_written",
     (
         "gone",

@@ -17,6 +17,7 @@ _SQLITE = {
     "CORRUPT": "is damaged; restore it from a backup",
     "ERROR": "holds other tables than this version reads: it is another program's, or of a version before the first release; name another one (database_url), or restore a backup",
     "NOTADB": "isn't an SQLite database, or is damaged",
+    "IOERR_SHMSIZE": "can't be opened: the disk is full",
     "IOERR": "can't be read or written: the disk answers with an error",
 }
 
@@ -41,7 +42,8 @@ def explained(error: BaseException, name: str) -> StorageUnavailable:
     cause = getattr(error, "orig", None) or error
     if isinstance(cause, sqlite3.Error):
         code: str = getattr(cause, "sqlite_errorname", "")
-        words = next((_SQLITE[part] for part in code.split("_") if part in _SQLITE), None)
+        whole = code.removeprefix("SQLITE_")
+        words = _SQLITE.get(whole) or _SQLITE.get(whole.partition("_")[0])
         return _said(name, words or "can't be used", code)
     state: str | None = getattr(cause, "sqlstate", None)
     if state:
