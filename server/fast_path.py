@@ -19,11 +19,12 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import Message, Receive, Scope, Send
 
 from server.tasks import TASKS
-from server.wire import ANSWER_WHOLE, LIST_TTL_MS, REQUEST_ID, AnswerWhole, call_result, came_with, send_whole
+from server.wire import ANSWER_WHOLE, LIST_TTL_MS, REQUEST_ID, AnswerWhole, call_result, came_with, hops_of, send_whole
 from tools.call import CallContext
 from tools.callers import Caller
 from tools.due import Due
 from tools.json_values import may_round
+from tools.kinds.rest import HOPS_HEADER
 from tools.toolbox import Toolbox
 
 MODERN = "2026-07-28"
@@ -34,6 +35,7 @@ _SERVER_INFO_KEY = "io.modelcontextprotocol/serverInfo"
 _WATCH_AFTER_S = 0.05
 _CANCELLED = -32800
 _TRACE_CONTEXT = ("traceparent", "tracestate")
+_HOPS = HOPS_HEADER.lower().encode()
 
 Era = Literal["modern", "legacy"]
 
@@ -111,7 +113,9 @@ class FastPath:
             texts = {n: headers[n.encode()].decode("latin-1") for n in _TRACE_CONTEXT if n.encode() in headers}
             version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
             came = came_with(meta, texts, version, request_id, "tcp")
+        hops = headers.get(_HOPS)
         return CallContext(
+            hops=0 if hops is None else hops_of(hops.decode("latin-1")),
             idempotency_key=key if isinstance(key, str) else None,
             request_id=scope[REQUEST_ID],
             came=came,

@@ -16,7 +16,7 @@ from mcp.shared.exceptions import MCPError
 from server.announcements import Announcements
 from server.confirming import Confirmation, UserAtClient, shows_forms
 from server.tasks import add_tasks, takes_tasks
-from server.wire import LIST_TTL_MS, REQUEST_ID, call_result, came_with
+from server.wire import LIST_TTL_MS, REQUEST_ID, call_result, came_with, hops_of
 from tools.approvals import QuestionAsked
 from tools.background import Background
 from tools.call import CallContext
@@ -105,7 +105,7 @@ def make_server(
             await ctx.session.report_progress(done, total, message or None)
 
         context = CallContext(
-            hops=hops_of(ctx.request.headers if ctx.request is not None else {}),
+            hops=_hops(ctx),
             idempotency_key=_idempotency_key(ctx.meta),
             progress=progress,
             confirm=Confirmation(ctx, params),
@@ -133,10 +133,9 @@ def make_server(
     async def read_resource(
         ctx: ServerRequestContext[Any, Any], params: types.ReadResourceRequestParams
     ) -> dict[str, Any]:
-        hops = hops_of(ctx.request.headers if ctx.request is not None else {})
         uri = str(params.uri)
         try:
-            found = await toolbox.read_app(caller_of(ctx), uri, hops)
+            found = await toolbox.read_app(caller_of(ctx), uri, _hops(ctx))
         except CallError as e:
             raise MCPError(types.INTERNAL_ERROR, e.message) from None
         if found is None:
@@ -188,10 +187,8 @@ def make_server(
     return server
 
 
-def hops_of(headers: Mapping[str, str]) -> int:
-    """How many gateways this request came through already; 0 where it doesn't say. A number too long to be meant is many."""
-    text = headers.get(HOPS_HEADER.lower(), "0")
-    return int(text[:9]) if text.isascii() and text.isdigit() else 0
+def _hops(ctx: ServerRequestContext[Any, Any]) -> int:
+    return 0 if ctx.request is None else hops_of(ctx.request.headers.get(HOPS_HEADER))
 
 
 def _shows_apps(ctx: ServerRequestContext[Any, Any]) -> bool:

@@ -81,6 +81,11 @@ def call_result(outcome: Outcome) -> dict[str, Any]:
     return result
 
 
+def hops_of(given: str | None) -> int:
+    """How many gateways a request came through already, by its header; 0 where it doesn't say. A number too long to be meant is many."""
+    return int(given[:9]) if given and given.isascii() and given.isdigit() else 0
+
+
 def came_with(
     meta: Mapping[str, Any],
     headers: Mapping[str, str],

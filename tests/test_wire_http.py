@@ -11,9 +11,8 @@ import anyio
 import httpx2
 import pytest
 
-from server.mcp_app import hops_of
+from server.wire import hops_of
 from tests.world import World, gateway, http, served
-from tools.kinds.rest import HOPS_HEADER
 
 pytestmark = pytest.mark.anyio
 
@@ -340,5 +339,5 @@ async def test_1500_tools_come_in_two_pages_and_a_bad_cursor_is_invalid_params(t
     ("value", "hops"), [("0", 0), ("2", 2), ("1000", 1000), ("9" * 5000, 999_999_999), ("", 0), ("-1", 0), ("²", 0)]
 )
 def test_a_hop_count_is_never_read_as_less_than_it_says(value: str, hops: int) -> None:
-    assert hops_of({HOPS_HEADER.lower(): value}) == hops
-    assert hops_of({}) == 0
+    assert hops_of(value) == hops
+    assert hops_of(None) == 0

@@ -92,7 +92,7 @@ class Toolbox:
                 pass
         admin_tool = self._admin_tools.get(name)
         if admin_tool is not None and caller.may(admin_tool.permission):
-            return await self._manage(admin_tool, Asking(caller, context.confirm, arguments or {}))
+            return await self._manage(admin_tool, Asking(caller, context.confirm, arguments or {}, context.hops))
         return await self._gateway.call(caller, name, arguments, context)
 
     async def page(self, caller: Caller, cursor: str | None) -> tuple[list[dict[str, Any]], str | None]:

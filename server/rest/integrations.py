@@ -6,17 +6,17 @@ from fastapi import Depends, FastAPI, Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.mcp_app import hops_of
 from server.rest.answering import Door, answer
 from server.rest.models import PreviewRequest, TestEndpointAnswer
 from server.rest.pages import Limit, Offset
 from server.rest.routing import operation
 from server.rest.versions import etag, wanted_versions
-from server.wire import REQUEST_ID
+from server.wire import REQUEST_ID, hops_of
 from tools.admin import Admin
 from tools.callers import Caller
 from tools.explain import explain as explained
 from tools.explain import test_response
+from tools.kinds.rest import HOPS_HEADER
 from tools.models import Integration, TestEndpointRequest
 from tools.outcome import Outcome
 from tools.parsing import parse, parse_create, parse_update
@@ -92,7 +92,7 @@ def add_integrations(router: FastAPI, admin: Admin, door: Door) -> None:
             integration_id,
             endpoint_name,
             params,
-            hops_of(request.headers),
+            hops_of(request.headers.get(HOPS_HEADER)),
             request_id=request.scope[REQUEST_ID],
         )
         return stages(outcome, explain)

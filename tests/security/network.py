@@ -414,15 +414,46 @@ for _plain in ("http://idp.public.example/token", f"http://{PUBLIC}/token", "htt
     add("address", "token_url", _plain, "https for credentials", _through(_token_in_clear, _plain))
 
 
+_MCP_CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "call over /mcp": ("2026-07-28", "shop_get", {}),
+    "call over /mcp of 2025": ("2025-11-25", "shop_get", {}),
+    "test over /mcp": ("2026-07-28", "test_integration_endpoint", {"tool": "shop_get"}),
+}
+
+
+async def _over_mcp(ground: Ground, version: str, tool: str, arguments: dict[str, Any], told: dict[str, str]) -> None:
+    """As another gateway calls this one."""
+    headers = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": version, **told}
+    params: dict[str, Any] = {"name": tool, "arguments": arguments}
+    client: dict[str, Any] = {"name": "gateway", "version": "1"}
+    if version < "2026":
+        hello = {"protocolVersion": version, "capabilities": {}, "clientInfo": client}
+        opened = await ground.client.post("/mcp", json=_rpc("initialize", hello), headers=headers)
+        headers["Mcp-Session-Id"] = opened.headers["mcp-session-id"]
+    else:
+        headers |= {"Mcp-Method": "tools/call", "Mcp-Name": tool}
+        about = "io.modelcontextprotocol/"
+        envelope = {"protocolVersion": version, "clientCapabilities": {}, "clientInfo": client}
+        params["_meta"] = {about + name: value for name, value in envelope.items()}
+    await ground.client.post("/mcp", json=_rpc("tools/call", params), headers=headers)
+
+
+def _rpc(method: str, params: dict[str, Any]) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+
+
 def _hops(entry: str, given: int) -> Callable[[Ground], Awaitable[Any]]:
     async def strike(ground: Ground) -> Any:
         from tools.call import CallContext
 
+        told = {"X-Integrations-Mcp-Hops": str(given)}
         if entry == "call":
             await ground.app.toolbox.call(ground.owner, "shop_get", {}, CallContext(hops=given))
+        elif entry in _MCP_CALLS:
+            await _over_mcp(ground, *_MCP_CALLS[entry], told)
         else:
             path = "/v1/acme/integrations/shop/endpoints/get/test"
-            await ground.client.post(path, json={"params": {}}, headers={"X-Integrations-Mcp-Hops": str(given)})
+            await ground.client.post(path, json={"params": {}}, headers=told)
         return [r.target for r in ground.received]
 
     return strike
@@ -431,6 +462,8 @@ def _hops(entry: str, given: int) -> Callable[[Ground], Awaitable[Any]]:
 for _given in (3, 4, 100, 999):
     add("exhaustion", "own tail: call", f"{_given} hops", "hop count", _hops("call", _given))
     add("exhaustion", "own tail: test", f"{_given} hops", "hop count", _hops("test", _given))
+    for _entry in _MCP_CALLS:
+        add("exhaustion", f"own tail: {_entry}", f"{_given} hops", "hop count", _hops(_entry, _given))
 
 
 async def _proxied(ground: Ground) -> Any:

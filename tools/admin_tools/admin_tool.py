@@ -32,6 +32,8 @@ class Asking:
     caller: Caller
     confirm: Confirm | None = None
     given: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    hops: int = 0
+    """Gateways that the request came through."""
 
     async def sure(self, question: str) -> str:
         """Goes on if the user agrees or can't be asked; says which. Raises Declined."""
