@@ -19,6 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.mcp_upstreams import lowlevel
 from tests.world import World, gateway, http, listening, served
 from tools.errors import Forbidden, InvalidRequest
+from tools.kinds.mcp.commands import is_allowed, variable_faults
 from tools.parsing import parse_update
 
 pytestmark = pytest.mark.anyio
@@ -266,8 +267,6 @@ async def test_only_allowed_programs_can_be_written(tmp_path: Path) -> None:
 def test_an_entry_allows_a_program_and_where_it_goes_on_its_arguments(
     allowed: str, arguments: list[str], works: bool
 ) -> None:
-    from tools.kinds.mcp.commands import is_allowed
-
     assert is_allowed("/bin/x", arguments, [allowed]) is works
 
 
@@ -276,6 +275,17 @@ async def test_the_environment_of_a_program_cannot_load_code_into_it(world: Worl
     with pytest.raises(InvalidRequest) as refused:
         await connect(world, "stdio", mcp_env={name: "x"})
     assert [i.loc for i in refused.value.issues] == [("body", "mcp_env", name)]
+
+
+def test_variables_that_say_where_code_is_fetched_from_are_the_operators_alone() -> None:
+    """A program that may be run is often one that fetches another by its name: uvx, npx, docker."""
+    fetching = "UV_INDEX_URL UV_DEFAULT_INDEX PIP_INDEX_URL NPM_CONFIG_REGISTRY npm_config_registry BUN_CONFIG_REGISTRY GOPROXY GOFLAGS"
+    loading = "HOME CARGO_HOME RUSTC_WRAPPER DOCKER_HOST OPENSSL_MODULES GLIBC_TUNABLES PUPPETEER_EXECUTABLE_PATH PLAYWRIGHT_DOWNLOAD_HOST"
+    names = [*fetching.split(), *loading.split()]
+    assert [name for name, _ in variable_faults(dict.fromkeys(names, "x"), builtin=False)] == names
+    assert variable_faults(dict.fromkeys(names, "x"), builtin=True) == []
+    plain = "NODE_ENV GOOGLE_API_KEY RUST_LOG PLAYWRIGHT_MCP_HEADLESS SSH_HOST UVICORN_LOG API_TOKEN PATHS"
+    assert variable_faults(dict.fromkeys(plain.split(), "x"), builtin=False) == []
 
 
 async def test_a_program_sees_its_own_environment_and_nothing_of_the_gateways(world: World) -> None:

@@ -251,6 +251,32 @@ async def test_a_member_cannot_send_a_stored_secret_elsewhere_but_an_owner_can(
     assert len(written.rebound) == 1
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mcp_command": "/opt/mcp/other"},
+        {"mcp_args": ["https://evil.example"]},
+        {"mcp_env": {"API_TOKEN": "[secret]", "OTHER": "secret:/ops/other", "API_URL": "https://evil.example"}},
+        {"mcp_env": {"API_TOKEN": "[secret]", "OTHER": "secret:/ops/other", "HTTPS_PROXY": "http://evil.example"}},
+    ],
+    ids=["program", "arguments", "url", "proxy"],
+)
+async def test_a_member_cannot_have_a_programs_secrets_sent_elsewhere_but_an_owner_can(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    env = {"API_TOKEN": "first-value-1", "OTHER": "secret:/ops/other", "API_URL": "https://api.example"}
+    made = {"mcp_command": "/opt/mcp/server", "mcp_args": ["https://api.example"], "mcp_env": env}
+    async with gateway(tmp_path, stdio_allow=("/opt/mcp/server *", "/opt/mcp/other *")) as world:
+        start = {"name": "sys", "display_name": "S", "protocol": "mcp", "mcp_transport": "stdio", "enabled": False}
+        await world.create({**start, **made})
+        with pytest.raises(InvalidRequest) as e:
+            await change(world, key_of(world, "member"), **fields)
+        assert {i.type for i in e.value.issues} == {"secret_rebind_required"}
+        assert {i.loc[-1] for i in e.value.issues} & {"API_TOKEN", "OTHER"}
+        await change(world, key_of(world, "member"), display_name="T", mcp_env={**env, "API_TOKEN": "[secret]"})
+        await change(world, key_of(world, "owner"), **fields)
+
+
 async def test_a_member_who_gives_the_value_again_may_change_where_it_goes(world: World) -> None:
     await world.create(body())
     after = await change(world, key_of(world, "member"), base_url=THERE, auth=body(value="second-value")["auth"])

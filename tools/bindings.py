@@ -76,7 +76,7 @@ def origins_of(integration: Integration) -> tuple[str, ...]:
     urls += [auth.token_url for auth in auths if auth is not None]
     origins = {origin_of(url) for url in urls if url}
     if integration.mcp_transport == "stdio" and integration.mcp_command:
-        origins.add(stdio_origin(integration.mcp_command))
+        origins.add(stdio_origin(integration))
     return tuple(sorted(origins))
 
 

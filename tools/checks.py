@@ -197,7 +197,9 @@ def _check_protocol(integration: Integration, rules: CheckRules) -> Iterator[Iss
         yield from (Issue(("body", *f.field), f.message) for f in faults)
         yield from _check_references(secret, ("body", "mcp_headers"))
     if i.mcp_env:
-        yield from (Issue(("body", "mcp_env", name), fault) for name, fault in variable_faults(i.mcp_env))
+        yield from (
+            Issue(("body", "mcp_env", name), fault) for name, fault in variable_faults(i.mcp_env, builtin=i.builtin)
+        )
         references = [(n, v) for n, v in i.mcp_env.items() if v.startswith(SECRET_REFERENCE)]
         yield from _check_references(
             ((n, v.removeprefix(SECRET_REFERENCE)) for n, v in references), ("body", "mcp_env")

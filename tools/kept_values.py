@@ -65,8 +65,26 @@ def kept_without_value(new: Integration) -> list[Issue]:
     return issues
 
 
+def kept_in_process(current: Integration, new: Integration, caller: Caller) -> list[Issue]:
+    """A program's other variables can say where a secret goes (its server's URL, a proxy): who changes one gives the secrets again."""
+    if caller.is_admin or new.mcp_transport != "stdio":
+        return []
+    before, now = current.mcp_env or {}, new.mcp_env or {}
+    changed = sorted(name for name, value in now.items() if before.get(name) != value)
+    return [
+        Issue(
+            ("body", "mcp_env", name),
+            f"this value was not given for a program that runs with another {', '.join(changed)}: write it again, or let an owner "
+            "or admin make the change",
+            "secret_rebind_required",
+        )
+        for name, value in now.items()
+        if changed and name not in changed and (is_secret_header(name) or value.startswith("secret:"))
+    ]
+
+
 def kept_elsewhere(current: Integration, new: Integration, caller: Caller) -> list[Issue]:
-    """A secret-looking header value that is kept may not go to an origin that it was not written for (rules A1, A7)."""
+    """A secret-looking value of a header or variable that is kept may not go to an origin that it was not written for (rules A1, A7)."""
     if caller.is_admin:
         return []
     further = sorted(set(origins_of(new)) - set(origins_of(current)))
@@ -81,6 +99,7 @@ def kept_elsewhere(current: Integration, new: Integration, caller: Caller) -> li
     places += [
         (("body", "mcp_headers", n), v, (current.mcp_headers or {}).get(n)) for n, v in (new.mcp_headers or {}).items()
     ]
+    places += [(("body", "mcp_env", n), v, (current.mcp_env or {}).get(n)) for n, v in (new.mcp_env or {}).items()]
     return [
         Issue(
             loc,

@@ -26,7 +26,14 @@ from tools.errors import (
     VersionMismatch,
 )
 from tools.generated_keys import with_generated_key, without_kept_key
-from tools.kept_values import keep_headers, keep_secrets, keep_values, kept_elsewhere, kept_without_value
+from tools.kept_values import (
+    keep_headers,
+    keep_secrets,
+    keep_values,
+    kept_elsewhere,
+    kept_in_process,
+    kept_without_value,
+)
 from tools.models import (
     AuthConfig,
     AuthConfigWithSecrets,
@@ -202,7 +209,7 @@ class Writer:
                 "version": current.version + 1,
             }
         )
-        issues += kept_elsewhere(current, new, caller)
+        issues += kept_elsewhere(current, new, caller) + kept_in_process(current, new, caller)
         return await self._draft(caller, new, values, current, issues)
 
     async def delete(self, caller: Caller, ref: str, if_match: int | None = None) -> Integration:

@@ -11,10 +11,20 @@ from tools.models import Integration
 
 MAX_VARIABLES = 50
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Variables that make a program load code of the caller's choosing, or find other programs.
+# Variables that make a program load code of the caller's choosing, or find other programs: of loaders and interpreters, and of the
+# runners that fetch a package by its name (uvx takes it from whatever UV_INDEX_URL says).
 _LOADING = re.compile(
-    r"LD_.*|DYLD_.*|PATH|NODE_OPTIONS|NODE_PATH|PYTHON.*|BASH_ENV|ENV|IFS|PERL5?.*|RUBY.*|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS"
-    r"|JDK_JAVA_OPTIONS|GIT_.*|SSL_CERT_.*|OPENSSL_CONF|GCONV_PATH|HOSTALIASES|DOTNET_.*|npm_.*",
+    "|".join(
+        (
+            r"LD_.*|DYLD_.*|GLIBC_TUNABLES|GCONV_PATH|LOCPATH|NLSPATH|HOSTALIASES|PATH|HOME|XDG_.*|SHELL|ENV|BASH_.*|IFS|PS4",
+            r"PROMPT_COMMAND|EDITOR|VISUAL|PAGER|BROWSER|COMSPEC|PATHEXT|SSL_CERT_.*|SSLKEYLOGFILE|OPENSSL_.*|GTK_.*|GIO_.*|QT_.*",
+            r"NODE_(OPTIONS|PATH|EXTRA_CA_CERTS|TLS_.*|REPL_.*)|ELECTRON_.*|NPM_.*|YARN_.*|PNPM_.*|BUN_.*|DENO_.*|COREPACK_.*",
+            r"PYTHON.*|VIRTUAL_ENV|CONDA_.*|PIPX?_.*|UVX?_.*|POETRY_.*|HATCH_.*|PERL.*|RUBY.*|GEM_.*|BUNDLE_.*|PHP.*|COMPOSER_.*|LUA_.*",
+            r"R_(HOME|LIBS|PROFILE|ENVIRON).*|GO(PROXY|FLAGS|PATH|ROOT|BIN|ENV|NO.*|SUMDB|PRIVATE|INSECURE|TOOLCHAIN)|CARGO_.*|RUST(C|UP|DOC|FLAGS).*",
+            r"CLASSPATH|_?JAVA_.*|JDK_.*|MAVEN_.*|GRADLE_.*|DOTNET_.*|COR(ECLR)?_.*|COMPLUS_.*|NUGET_.*",
+            r"GIT_.*|SSH_ASKPASS.*|DOCKER_.*|PODMAN_.*|CONTAINER_.*|KUBECONFIG|PUPPETEER_.*|PLAYWRIGHT_.*(PATH|HOST|EXECUTABLE).*|CHROME_.*",
+        )
+    ),
     re.IGNORECASE,
 )
 
@@ -59,13 +69,14 @@ def require_allowed(integration: Integration, allow: Iterable[str]) -> None:
         )
 
 
-def variable_faults(environment: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(name, fault) of what can't be in `mcp_env`. Values are never quoted: they may be secrets."""
+def variable_faults(environment: Mapping[str, str], *, builtin: bool) -> list[tuple[str, str]]:
+    """(name, fault) of what can't be in `mcp_env`; the operator's own file may load what it says. Values are never quoted: they may be
+    secrets."""
     faults: list[tuple[str, str]] = []
     for name, value in environment.items():
         if not _NAME.fullmatch(name):
             faults.append((name, "isn't the name of an environment variable"))
-        elif _LOADING.fullmatch(name):
+        elif not builtin and _LOADING.fullmatch(name):
             faults.append((name, f"{name} decides what code a program loads, so it can't be set here"))
         elif "\x00" in value:
             faults.append((name, "holds a NUL"))
@@ -74,6 +85,9 @@ def variable_faults(environment: Mapping[str, str]) -> list[tuple[str, str]]:
     return faults
 
 
-def stdio_origin(command: str) -> str:
-    """What a secret is bound to that goes into a process's environment, in place of a URL's origin (rules A1)."""
-    return f"stdio:{command}"
+def stdio_origin(integration: Integration) -> str:
+    """What a secret is bound to that goes into a process's environment, in place of a URL's origin (rules A1).
+
+    The whole line: of a program that takes a URL, or a script, the arguments say where a secret ends up.
+    """
+    return f"stdio:{join([integration.mcp_command or '', *(integration.mcp_args or ())])}"

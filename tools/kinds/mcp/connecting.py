@@ -137,19 +137,19 @@ class _Connection:
         command, arguments = i.mcp_command or "", i.mcp_args or ()
         if not i.builtin and not is_allowed(command, arguments, self._c.allow):
             raise Misconfigured("its program is not on the operator's list of what may be run")
-        environment = {name: await self._value(text, command) for name, text in (i.mcp_env or {}).items()}
+        environment = {name: await self._value(text) for name, text in (i.mcp_env or {}).items()}
         try:
             child = await self._c.launch(command, arguments, environment)
         except OSError as e:
             raise Misconfigured("its program can't be started", detail=e.strerror or type(e).__name__) from e
         return StdioLink(child, self._notice, self._c.max_bytes)
 
-    async def _value(self, text: str, command: str) -> str:
+    async def _value(self, text: str) -> str:
         if not text.startswith(SECRET_REFERENCE):
             return text
         path = text.removeprefix(SECRET_REFERENCE)
         binding = self._integration.bindings.get(path)
-        if binding is None or stdio_origin(command) not in binding.origins:
+        if binding is None or stdio_origin(self._integration) not in binding.origins:
             raise Misconfigured(f"the secret under {path} was not given for this program")
         secret = await self._c.reader.read(path, binding.version)
         self.masks.update(masks_of([secret.value]))
