@@ -53,6 +53,7 @@ from tools.credentials.own_identity import OwnIdentity
 from tools.credentials.parts import CredentialParts
 from tools.credentials.reader import SecretReader
 from tools.credentials.token_cache import TokenCache
+from tools.cursors import Cursors
 from tools.endings import new_id
 from tools.engine import HttpEngine
 from tools.errors import StorageUnavailable
@@ -62,7 +63,6 @@ from tools.health import HealthProbe
 from tools.host_list import ALL_HOSTS
 from tools.importers.importing import Importer
 from tools.key_admin import KeyAdmin
-from tools.kinds.fhir.cursors import Cursors
 from tools.kinds.fhir.fhir_tool import fhir_tools_of
 from tools.kinds.fhir.listings import FhirListings
 from tools.kinds.mcp.connecting import Connecting

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tools.cursors import LIVES_S, Cursors
 from tools.errors import InvalidArguments
-from tools.kinds.fhir.cursors import LIVES_S, Cursors
 
 OF = ("acme", "i-1", "find", "key-1")
 ARGUMENTS = {"status": "a", "ward": 10**30}

@@ -206,11 +206,17 @@ async def test_the_calls_time_stands_still_while_the_user_thinks() -> None:
             left.append(deadline.when())
             return {"action": "decline"}
 
+    class Never:
+        def seal(self, state: str) -> str:
+            raise AssertionError
+
+        open = seal
+
     left: list[float | None] = []
     deadline = asyncio.timeout(1000)
     async with deadline:
         began = deadline.when()
-        interview = Interview(Thinking(), "up", Masker, deadline)
+        interview = Interview(Thinking(), "up", Masker, deadline, Never())
         assert await interview.answer({"message": "?", "requestedSchema": asking.FORM}) == {"action": "decline"}
         now = deadline.when()
         assert left == [None]

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, Final
 
-from tools.json_values import write_json
+from tools.json_values import is_array, is_object, write_json
 
 _CONTROLS: Final = bytes([*range(9), 11, 12, *range(14, 32), 127])
 _PLAIN = re.compile(
@@ -46,3 +46,12 @@ def visible_value(value: Any) -> Any:
     text = write_json(value)
     kept = visible(text)
     return value if len(kept) == len(text) else json.loads(kept)
+
+
+def visible_texts(value: Any) -> Any:
+    """A JSON value with each text in it `visible`, names of fields too: for what hosts read as texts and not as JSON."""
+    if isinstance(value, str):
+        return visible(value)
+    if is_object(value):
+        return {visible(k): visible_texts(v) for k, v in value.items()}
+    return [visible_texts(v) for v in value] if is_array(value) else value

@@ -7,11 +7,11 @@ from tools.answers import Raw, read_raw, status_error
 from tools.approvals import Gate
 from tools.call import Call
 from tools.catalog import Catalogs
+from tools.cursors import Cursors
 from tools.endings import Reports
 from tools.errors import ApprovalDenied, CallError
 from tools.idempotency import CallKeys
 from tools.kinds.fhir.calling import FhirCall, FhirCalls
-from tools.kinds.fhir.cursors import Cursors
 from tools.kinds.fhir.fhir_tool import FhirTool
 from tools.kinds.mcp.calling import call_mcp
 from tools.kinds.mcp.mcp_tool import McpTool
@@ -35,6 +35,7 @@ class Sending:
         max_bytes: int,
     ) -> None:
         self._upstream, self._mcp, self._gate, self._catalogs = upstream, mcp, gate, catalogs
+        self._cursors = cursors
         self._fhir, self._keys, self._max_bytes = (
             FhirCalls(upstream, cursors, max_bytes),
             SentKeys(call_keys),
@@ -112,6 +113,7 @@ class Sending:
             hops=context.hops + 1,
             progress=context.progress,
             admit=admit,
+            cursors=self._cursors,
             user=user,
             caller=f"{call.caller.kind} {call.caller.id}",
         )

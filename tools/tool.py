@@ -228,6 +228,24 @@ class Tool:
     def entry(self) -> dict[str, Any]:
         """The tool as `tools/list` shows it (agents.md 2)."""
         e = self.endpoint
+        return {
+            "name": self.name,
+            "title": self.title,
+            "description": description_of(
+                e,
+                returns=self.shaper.names,
+                needs_approval=self.needs_approval,
+                takes_any_object=not e.input_schema and e.method in ("POST", "PUT", "PATCH"),
+            ),
+            "inputSchema": self.published.schema,
+            "annotations": self.hints.entry(self.title),
+            "_meta": self.own_meta,
+        }
+
+    @property
+    def own_meta(self) -> dict[str, Any]:
+        """What we say of it in `_meta`."""
+        e = self.endpoint
         meta: dict[str, Any] = {
             f"{META}endpoint": {
                 "integration": self.integration.name,
@@ -241,19 +259,7 @@ class Tool:
             meta[f"{META}approval"] = self.approval_policy
         if e.max_result_length > 50_000:
             meta["anthropic/maxResultSizeChars"] = min(e.max_result_length, 500_000)
-        return {
-            "name": self.name,
-            "title": self.title,
-            "description": description_of(
-                e,
-                returns=self.shaper.names,
-                needs_approval=self.needs_approval,
-                takes_any_object=not e.input_schema and e.method in ("POST", "PUT", "PATCH"),
-            ),
-            "inputSchema": self.published.schema,
-            "annotations": self.hints.entry(self.title),
-            "_meta": meta,
-        }
+        return meta
 
     @cached_property
     def entry_json(self) -> bytes:

@@ -29,6 +29,7 @@ from tools.endings import new_call_id, refused
 from tools.errors import CallError, InvalidRequest, Issue, RequestError
 from tools.finding import CALL_TOOL, FIND_TOOLS, Finder, ToolMode, call_arguments, is_searched
 from tools.gateway import Gateway
+from tools.hidden_text import visible
 from tools.outcome import Block, Outcome, Trace
 from tools.reading_on import GET_RESULT, ReadingOn
 from tools.tool import Tool
@@ -193,13 +194,16 @@ class Toolbox:
 
 
 def _structured(call_id: str, name: str, found: dict[str, Any]) -> Outcome:
-    """Structured content and exactly the same as text (agents.md, "structuredContent policy")."""
-    text = orjson.dumps(found).decode()
+    """Structured content and exactly the same as text (agents.md, "structuredContent policy"). It can quote an upstream."""
+    whole = orjson.dumps(found).decode()
+    text = visible(whole)
+    if text is not whole:
+        found = orjson.loads(text)
     return Outcome(call_id, name, text, (Block("text", text),), 0.0, Trace(), structured=found)
 
 
 def _not_done(call_id: str, name: str, error: RequestRefused) -> Outcome:
-    text = f"{error.message} [{error.full_code}]"
+    text = visible(f"{error.message} [{error.full_code}]")
     return Outcome(call_id, name, text, (Block("text", text),), 0.0, Trace(), error)
 
 

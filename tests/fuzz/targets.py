@@ -6,27 +6,36 @@ The word is the same for all: whatever comes in, only the documented refusal com
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
+from server.egress import AllowedUpstreams
 from tools.address_guard import NetworkPolicy, check_url, judge, spelled_address
 from tools.connection import Connection
+from tools.cursors import Cursors
 from tools.engine import _target  # pyright: ignore[reportPrivateUsage]
-from tools.errors import CallError, InvalidArguments, InvalidResponse, ResponseTooLarge
+from tools.errors import CallError, InvalidArguments, InvalidResponse, ResponseTooLarge, UpstreamRefused
 from tools.exchange import ConnectionLost
 from tools.expressions import Budget, ExpressionFailed, ExpressionSyntaxError, compile_expression
+from tools.hidden_text import visible, visible_texts, visible_value
+from tools.host_list import EVERY, HostList, plain_host
+from tools.host_rules import check_published
 from tools.importers.curl import read_curl
 from tools.importers.frame import SourceFault
 from tools.importers.reading import read_source
-from tools.kinds.fhir.cursors import Cursors
 from tools.kinds.fhir.links import followed, is_under
 from tools.kinds.mcp.events import EventReader
+from tools.kinds.mcp.questions import Interview
 from tools.kinds.mcp.rpc import RpcError, parsed, result_of
 from tools.kinds.paths import base_url_fault, parse_path
+from tools.masking import Masker
+from tools.published import PublishRefused, publish
+from tools.schemas import check_schema
 from tools.template_guard import TemplateSyntaxError
 from tools.templates import Template, TemplateFailed
 from tools.upstream import _FINISHED_URL, _location  # pyright: ignore[reportPrivateUsage]
@@ -222,6 +231,110 @@ def cursor(data: bytes) -> None:
     raise AssertionError("a cursor that nobody sealed was opened")
 
 
+_STRANGE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e\U000e0000-\U000e007f]")
+_RUNS = re.compile("[\u200b-\u200d\u2060-\u2064\ufeff]{2}|[\ufe00-\ufe0f\U000e0100-\U000e01ef]{2}")
+
+
+def hidden(data: bytes) -> None:
+    """What is taken out is gone, the rest is there in its order; cleaning twice is cleaning once."""
+    text = data.decode("utf-8", "replace")
+    seen = visible(text)
+    assert not _STRANGE.search(seen), ascii(seen)
+    assert not _RUNS.search(seen), ascii(seen)
+    assert visible(seen) == seen, ascii(text)
+    left = iter(text)
+    assert all(c in left for c in seen), ascii(text)
+    with suppress(ValueError):
+        value: Any = json.loads(text)
+        assert visible_texts(visible_texts(value)) == visible_texts(value)
+        visible_value(value)
+
+
+def host_list(data: bytes) -> None:
+    """An entry that the setting takes lets pass the host itself, or what is below it, whoever reads the URL."""
+    entry, _, url = data.decode("utf-8", "replace").partition("\x1e")
+    try:
+        (kept,) = AllowedUpstreams(hosts=(entry,)).hosts
+    except ValueError:
+        return
+    hosts = HostList({EVERY: (kept,)})
+    if hosts.fault("w", url) is not None or base_url_fault(url) is not None or check_url(url, STRICT) is not None:
+        return
+    dialed = _target(url)[1]
+    assert hosts.allows("w", dialed), (entry, url, dialed)
+    name, below = plain_host(dialed), kept.startswith("*.")
+    assert name.endswith(kept[1:]) if below else name == kept, (entry, url)
+
+
+class _Nobody:
+    asks_now, answers, state = False, None, None
+
+    async def ask(self, message: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+        raise AssertionError
+
+
+def _interview() -> Interview:
+    async def made() -> Interview:
+        masker = Masker(("swordfish-99",))
+        return Interview(_Nobody(), "up", lambda: masker, asyncio.timeout(None), _Sealed())
+
+    return _loop().run_until_complete(made())
+
+
+class _Sealed:
+    def seal(self, state: str) -> str:
+        return _CURSORS.seal(state, _OF, {})
+
+    def open(self, sealed: str) -> str:
+        return _CURSORS.open(sealed, _OF, {})
+
+
+def questions(data: bytes) -> None:
+    """What an upstream asks comes out as bounded forms without hidden characters and secrets, or is refused."""
+    with suppress(ValueError):
+        asked = parsed(data)
+        if not isinstance(asked, dict):
+            return
+        try:
+            found = _interview().questions(asked)
+        except UpstreamRefused:
+            return
+        text = json.dumps(found.get("inputRequests", {}), ensure_ascii=False)
+        assert "swordfish-99" not in text
+        assert visible(text) == text, ascii(text)
+        assert len(found.get("requestState", "")) <= MOST
+        for question in found.get("inputRequests", {}).values():
+            assert question["method"] == "elicitation/create"
+            assert question["params"]["mode"] == "form"
+            assert question["params"]["message"].startswith("[up] ")
+            assert "url" not in question["params"]
+
+
+def state(data: bytes) -> None:
+    """No state but one that was sealed for this call is opened, and that one as it was."""
+    text = data.decode("utf-8", "replace")
+    assert _Sealed().open(_Sealed().seal(text)) == text
+    for sealed in (text, _CURSORS.seal(text, ("other",), {})):
+        try:
+            _Sealed().open(sealed)
+        except InvalidArguments:
+            continue
+        raise AssertionError("a state that nobody sealed was opened")
+
+
+def published(data: bytes) -> None:
+    """A schema that passes the checks is published by the rules of every host, or refused."""
+    with suppress(ValueError):
+        schema = parsed(data[:MOST])
+        if not isinstance(schema, dict) or check_schema(schema):
+            return
+        try:
+            shown = publish(schema).schema
+        except PublishRefused:
+            return
+        assert check_published(shown) == [], (schema, shown)
+
+
 def _spellings() -> Iterator[bytes]:
     for host in (
         b"127.0.0.1",
@@ -303,6 +416,39 @@ TARGETS: dict[str, Target] = {
             b"name[*].given[]",
             b"deep.a.0.b",
             b"join(text, rows[*].v)",
+        ),
+    ),
+    "hidden": Target(
+        hidden,
+        (
+            "a\u200b\u200cb\U000e0041\u202e\x1b[8m".encode(),
+            "\u845b\U000e0100\U000e0101\u2764\ufe0f\ufe0e".encode(),
+            b'{"a\\u202e": ["\\u001b", "\xe2\x80\xae"]}',
+        ),
+    ),
+    "host_list": Target(
+        host_list,
+        (
+            b"*.example.org\x1ehttps://a.example.org/x",
+            b"a.example\x1ehttp://A.EXAMPLE.:80/",
+            b"2001:DB8::1\x1ehttp://[2001:db8::1]/",
+            b"*.1\x1ehttp://10.0.0.1/",
+        ),
+    ),
+    "questions": Target(
+        questions,
+        (
+            b'{"inputRequests":{"q":{"method":"elicitation/create","params":{"mode":"form","message":"Who?","requestedSchema":'
+            b'{"type":"object","properties":{"a":{"type":"string","title":"A swordfish-99","enumNames":["x"]}}}}}},"requestState":"s"}',
+            b'{"inputRequests":{"q":{"method":"elicitation/create","params":{"mode":"url","url":"https://x.example"}}}}',
+        ),
+    ),
+    "state": Target(state, (b"1", _CURSORS.seal("s", ("other",), {}).encode())),
+    "published": Target(
+        published,
+        (
+            b'{"type":"object","properties":{"a b":{"type":["string","null"],"enum":["x",null]},"c":{"$ref":"#/$defs/c"}},'
+            b'"$defs":{"c":{"anyOf":[{"type":"integer","minimum":-99999999999999999999},{"type":"array"}]}},"required":["a b"]}',
         ),
     ),
     "cursor": Target(cursor, (_CURSORS.seal("/x?y", ("other",), {}).encode(), b"====", b"\xc3\xa9")),

@@ -58,3 +58,40 @@ def table(attempts: Iterable[Attempt]) -> str:
     lines = ["| class | guard | attempts |", "|---|---|---|"]
     lines += [f"| {kind} | {guard} | {n} |" for (kind, guard), n in sorted(counted.items())]
     return "\n".join([*lines, f"| | | {sum(counted.values())} |"])
+
+
+ENTRIES = (
+    "base_url",
+    "endpoint base_url",
+    "token_url",
+    "discovered token_endpoint",
+    "STS URL",
+    "impersonation URL",
+    "mcp_url",
+    "mcp_url (SSE)",
+    "SSE endpoint event",
+    "redirect",
+    "next link",
+    "IdP JWKS",
+    "importer URL",
+    "importer redirect",
+    "imported base_url",
+    "imported curl line",
+    "test-connection",
+    "health check",
+)
+"""Where a host is named, or led to."""
+HOST_GUARDS = (
+    "address guard",
+    "URL shape",
+    "https for credentials",
+    "redirect rules",
+    "the operator's list of hosts",
+    "a proxy is asked for addresses",
+)
+
+
+def matrix(attempts: Iterable[Attempt]) -> dict[tuple[str, str], int]:
+    """How many attempts there are for each (entry point, guard of hosts); "stored X" is X as it was written before the guard."""
+    counted = Counter((a.entry.removeprefix("stored "), a.guard) for a in attempts)
+    return {(entry, guard): counted[entry, guard] for entry in ENTRIES for guard in HOST_GUARDS}

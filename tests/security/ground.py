@@ -9,9 +9,9 @@ import ipaddress
 import socket
 import ssl
 import unicodedata
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,11 @@ NAMES: Mapping[str, Sequence[str]] = {
     "cgnat.example": ["100.64.0.1"],
     "metadata.google.internal": ["169.254.169.254"],
 }
+OTHER = "93.184.216.66"
+ELSEWHERE = frozenset(
+    {"public.example", "evilpublic.example", "evil.test", "public.example.evil.test", "xn--pblic-8ya.example"}
+)
+"""Names of another public address, which an operator's list of `*.public.example` doesn't cover."""
 SHOP = "http://shop.public.example"
 """The base URL of the integration `shop`, which is always there: its tool `shop_get` asks for /caught."""
 SECRET = "stored-secret-7d1e"
@@ -72,6 +77,8 @@ def as_libc(name: str) -> Sequence[str]:
     plain = unicodedata.normalize("NFKC", name).replace("\u3002", ".").replace("\u00ad", "")
     if (known := NAMES.get(plain.lower().rstrip("."))) is not None:
         return known
+    if plain.lower().rstrip(".") in ELSEWHERE:
+        return [OTHER]
     with suppress(ValueError):
         return [str(ipaddress.ip_address(plain))]
     with suppress(OSError):
@@ -87,13 +94,18 @@ async def lookup(name: str, port: int) -> Sequence[str]:
 
 @dataclass
 class Ground:
-    """`dialed` are the (address, port) that connections were made to, `attacker` who took them (`secure` with TLS)."""
+    """`dialed` are the (address, port) that connections were made to, `attacker` who took them (`secure` with TLS).
+
+    `asking` (ports 9443 and 9444) talks to clients alone that show the certificate in `certificate`.
+    """
 
     world: World
     url: str
     client: httpx2.AsyncClient
     attacker: Hostile
     secure: Hostile
+    asking: Hostile
+    certificate: ssl.SSLContext
     rival: Caller
     """An owner of another workspace, `globex`."""
     rival_client: httpx2.AsyncClient
@@ -123,11 +135,9 @@ class Ground:
         upstream = self.app.gateway._sending._upstream
         upstream._passed.clear()
         upstream._engine._dialer._known.clear()
-        for origin in upstream._engine._origins.values():
-            while origin.idle:
-                origin.idle.pop().abort()
+        self.clean_connections()
         self.dialed.clear()
-        for server in (self.attacker, self.secure):
+        for server in (self.attacker, self.secure, self.asking):
             server.received.clear()
             server._scripts.clear()
 
@@ -135,13 +145,31 @@ class Ground:
     def received(self) -> list[Received]:
         return [*self.attacker.received, *self.secure.received]
 
+    @contextmanager
+    def way_out(self, **changes: Any) -> Iterator[None]:
+        """The operator's way out with these fields of WayOut, for what is written and for what is called."""
+        dialer, writer = self.app.gateway._sending._upstream._engine._dialer, self.app.writer
+        way, rules = dialer._way, writer._rules
+        dialer._way = replace(way, **changes)
+        writer._rules = replace(rules, hosts=dialer._way.hosts)
+        try:
+            yield
+        finally:
+            dialer._way, writer._rules = way, rules
+            self.clean_connections()
+
+    def clean_connections(self) -> None:
+        for origin in self.app.gateway._sending._upstream._engine._origins.values():
+            while origin.idle:
+                origin.idle.pop().abort()
+
     def arrived(self, *expected: tuple[str, int]) -> list[tuple[str, int]]:
         """Connections that somebody accepted beside those to be `expected` (address, port), each as often as it likes."""
         return [to for to in self.dialed if to not in expected]
 
     def script(self, path: str, *steps: Step) -> None:
-        self.attacker.script(path, *steps)
-        self.secure.script(path, *steps)
+        for server in (self.attacker, self.secure, self.asking):
+            server.script(path, *steps)
 
     async def create(self, body: Mapping[str, Any], caller: Caller | None = None) -> Integration | None:
         """The integration, or None where it was refused."""
@@ -180,8 +208,8 @@ def rest(name: str, base_url: str, *endpoints: Mapping[str, Any], **more: Any) -
 class _Network:
     """The way from a checked address to the attacker."""
 
-    def __init__(self, plain: Hostile, secure: Hostile) -> None:
-        self.plain, self.secure = plain, secure
+    def __init__(self, plain: Hostile, secure: Hostile, asking: Hostile) -> None:
+        self.plain, self.secure, self.asking = plain, secure, asking
         self.dialed: list[tuple[str, int]] = []
 
     async def connect(self, infos: Sequence[Any], socket_factory: Callable[[Any], socket.socket]) -> socket.socket:
@@ -191,7 +219,7 @@ class _Network:
                 socket_factory(info).close()
         address, port = infos[0][4][:2]
         self.dialed.append((address, port))
-        server = self.secure if port in (443, 8443) else self.plain
+        server = self.secure if port in (443, 8443) else self.asking if port in (9443, 9444) else self.plain
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, (server.host, server.port))
@@ -204,6 +232,14 @@ _NETWORKS: dict[Any, _Network] = {}
 async def _connect(infos: Sequence[Any], *, happy_eyeballs_delay: float, socket_factory: Any) -> socket.socket:
     """Each gateway's dialer on the network of its own ground."""
     return await _NETWORKS[socket_factory.__self__].connect(infos, socket_factory)
+
+
+def _asking(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(*HOSTS).configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 async def _read(data: bytes, where: str) -> Source:
@@ -223,7 +259,8 @@ async def ground(folder: Path, *, lenient: bool) -> AsyncGenerator[Ground, None]
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         attacker = await stack.enter_async_context(Hostile())
         secure = await stack.enter_async_context(Hostile(tls=serving))
-        network = _Network(attacker, secure)
+        asking = await stack.enter_async_context(Hostile(tls=_asking(authority)))
+        network = _Network(attacker, secure, asking)
         patch.setattr("tools.dialing.start_connection", _connect)
         patch.setattr("server.app.HttpEngine", partial(HttpEngine, lookup=lookup))
         patch.setattr("server.app.way_out", lambda _: WayOut(trusting))
@@ -237,7 +274,10 @@ async def ground(folder: Path, *, lenient: bool) -> AsyncGenerator[Ground, None]
         rival_key = (await world.app.keys.create("globex", role="owner")).api_key
         rival_client = await stack.enter_async_context(http(url, rival_key))
         rival = Caller("key_rival", "globex", role="owner", permissions=ROLE_PERMISSIONS["owner"])
-        yield Ground(world, url, client, attacker, secure, rival, rival_client, folder, network.dialed)
+        shown = strict_tls()
+        authority.configure_trust(shown)
+        authority.issue_cert("gateway.example").configure_cert(shown)
+        yield Ground(world, url, client, attacker, secure, asking, shown, rival, rival_client, folder, network.dialed)
 
 
 json_answer = partial(answer, headers={"Content-Type": "application/json"})

@@ -66,6 +66,7 @@ def shapes(patch: pytest.MonkeyPatch) -> None:
 @guard("https for credentials")
 def https_only(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("tools.credentials.token_url._http_allowed", _true)
+    patch.setattr("server.issuer_keys.may_fetch", _true)
 
 
 @guard("redirect rules")
@@ -139,6 +140,53 @@ def proxies(patch: pytest.MonkeyPatch) -> None:
             await engine.aclose()
 
     patch.setattr(HttpEngine, "exchange", exchange)
+
+
+@guard("the operator's list of hosts")
+def host_list(patch: pytest.MonkeyPatch) -> None:
+    from tools.host_list import HostList
+
+    patch.setattr(HostList, "allows", _true)
+
+
+@guard("a proxy is asked for addresses")
+def tunnels(patch: pytest.MonkeyPatch) -> None:
+    """As clients do that leave names to the proxy."""
+    from tools.dialing import Dialer
+    from tools.way_out import Proxy
+
+    async def unresolved(self: Any, host: str, port: int) -> list[str]:
+        return [host]
+
+    patch.setattr(Dialer, "_addresses", unresolved)
+    patch.setattr(Dialer, "_reason", _none)
+    patch.setattr(Proxy, "stands_before", _true)
+    patch.setattr("tools.way_out.ip_address", lambda host: host)
+
+
+@guard("the proxy's password is the proxy's")
+def proxy_password(patch: pytest.MonkeyPatch) -> None:
+    """As errors do that name the proxy's URL."""
+    from tools.way_out import Proxy
+
+    status = Proxy._status  # pyright: ignore[reportPrivateUsage]
+
+    async def told(self: Any, loop: Any, sock: Any) -> int:
+        from tools.exchange import ConnectFailed
+
+        found = await status(self, loop, sock)
+        if found != 200:
+            raise ConnectFailed(f"http://{self.credentials}@{self.host}:{self.port} answers {found}")
+        return found
+
+    patch.setattr(Proxy, "_status", told)
+
+
+@guard("certificates for named origins")
+def certificates(patch: pytest.MonkeyPatch) -> None:
+    from tools.way_out import WayOut
+
+    patch.setattr(WayOut, "context", lambda self, *_: next(iter(self.shown.values()), self.tls))
 
 
 @guard("connections of one workspace")
@@ -315,8 +363,8 @@ def results(patch: pytest.MonkeyPatch) -> None:
 
 @guard("sealed cursors")
 def cursors(patch: pytest.MonkeyPatch) -> None:
+    from tools.cursors import Cursors
     from tools.errors import InvalidArguments
-    from tools.kinds.fhir.cursors import Cursors
 
     opened = Cursors.open
 
@@ -326,7 +374,7 @@ def cursors(patch: pytest.MonkeyPatch) -> None:
         except InvalidArguments:
             return b64decode(cursor).decode()
 
-    patch.setattr("tools.kinds.fhir.cursors._bound", lambda *of: b"anybody")
+    patch.setattr("tools.cursors._bound", lambda *of: b"anybody")
     patch.setattr(Cursors, "open", open_any)
 
 
@@ -419,6 +467,23 @@ def changed(patch: pytest.MonkeyPatch) -> None:
 
     pairs = mcp_tool._pairs  # pyright: ignore[reportPrivateUsage]
     patch.setattr(mcp_tool, "_pairs", lambda integration, listing, on_change: pairs(integration, listing, "report"))
+
+
+@guard("hidden characters")
+def hidden(patch: pytest.MonkeyPatch) -> None:
+    """In `visible` itself, which every text of an upstream passes; what isn't printable is no word of an
+    error either."""
+    patch.setattr("tools.hidden_text._CONTROLS", b"")
+    patch.setattr("tools.hidden_text._PLAIN", ANYTHING)
+    patch.setattr("tools.error_text._words", lambda error: f": {error.said}" if error.said else "")
+
+
+@guard("questions are bounded forms")
+def questions(patch: pytest.MonkeyPatch) -> None:
+    from tools.kinds.mcp.questions import Interview
+
+    patch.setattr(Interview, "questions", lambda self, result: dict(result))
+    patch.setattr("tools.kinds.mcp.calling.MAX_ROUNDS", 10**6)
 
 
 @guard("masking")

@@ -102,6 +102,15 @@ for _value in ("..", "%2e%2e", "../x", "", "..;x"):
         "path values",
         _climb(_value, {"x-in": "path", "x-name": "key"}, "/items/{key}/notes"),
     )
+for _value, _schema in (
+    ("..", {"type": ["integer", "string"]}),
+    ([".."], {"type": "array", "items": {"type": "string"}}),
+    (["", ""], {"type": "array"}),
+    ([], {"type": "array"}),
+    (["a/../b"], {"type": "array"}),
+):
+    _told = f"{_value!r} where its schema says {_schema['type']}"
+    add("traversal", "path argument", _told, "path values", _climb(_value, _schema, "/items/{id}/notes"))
 
 
 async def _two_halves(ground: Ground) -> Any:

@@ -17,8 +17,8 @@ from tools.importers.requests import ImportRequest
 # --------------------------------------------------------------------------- an MCP upstream's list
 
 
-def mcp_server(tools: list[dict[str, Any]], says: str = "done") -> Any:
-    """A server of 2025-06-18 that shows these tools, each of which says the same."""
+def mcp_server(tools: list[dict[str, Any]], says: str = "done", *, answers: Mapping[str, Any] | None = None) -> Any:
+    """A server of 2025-06-18 that shows these tools, each of which says the same; `answers` is a whole JSON-RPC answer in its place."""
 
     async def step(received: Received, writer: Any) -> bool:
         asked = json.loads(received.body or b"{}")
@@ -31,6 +31,9 @@ def mcp_server(tools: list[dict[str, Any]], says: str = "done") -> Any:
                 result: Any = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
             case "tools/list":
                 result = {"tools": tools}
+            case "tools/call" if answers is not None:
+                whole = json.dumps({"jsonrpc": "2.0", "id": asked["id"], **answers}, ensure_ascii=False).encode()
+                return await answer(200, whole, {"Content-Type": "application/json"})(received, writer)
             case "tools/call":
                 result = {"content": [{"type": "text", "text": says}]}
             case _:

@@ -1,7 +1,8 @@
-"""What a source says to the model rather than to people: told with each operation, or kept out. Pure."""
+"""What a source says to the model rather than to people: told with each operation, or kept out; hidden characters go. Pure."""
 
 from dataclasses import replace
 
+from tools.hidden_text import visible, visible_texts
 from tools.importers.frame import Candidate, LeftOut, Source
 from tools.suspicious_text import suspicions_of_tool
 
@@ -15,8 +16,8 @@ def scanned(source: Source, *, withhold: bool) -> Source:
         found = suspicions_of_tool({"description": e.description, "inputSchema": e.input_schema})
         if found and withhold:
             left.append(LeftOut(candidate.key, f"its text is suspicious: {'; '.join(found)[:300]}"))
-        elif found:
-            kept.append(replace(candidate, notes=(*candidate.notes, *(f"suspicious: {what}" for what in found))))
         else:
-            kept.append(candidate)
-    return replace(source, candidates=tuple(kept), left_out=tuple(left))
+            shown = {"description": visible(e.description), "input_schema": visible_texts(e.input_schema)}
+            notes = (*candidate.notes, *(f"suspicious: {what}" for what in found))
+            kept.append(replace(candidate, endpoint=e.model_copy(update=shown), notes=notes))
+    return replace(source, title=visible(source.title), candidates=tuple(kept), left_out=tuple(left))

@@ -10,11 +10,11 @@ from urllib.parse import parse_qs, urlsplit
 
 from tools.answers import Raw, read_raw, status_error
 from tools.callers import Caller
+from tools.cursors import Cursors
 from tools.errors import ArgumentFault, CallError, InvalidArguments, UpstreamRefused
 from tools.exchange import Answer, Request
 from tools.json_values import is_object
 from tools.kinds.fhir.bundles import Page, ignored, is_bundle, joined, read_page
-from tools.kinds.fhir.cursors import Cursors
 from tools.kinds.fhir.fhir_tool import FhirTool
 from tools.kinds.fhir.links import followed, is_under, target_of
 from tools.kinds.fhir.outcomes import explained, is_outcome

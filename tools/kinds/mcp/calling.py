@@ -10,10 +10,13 @@ import mcp_types
 from pydantic import TypeAdapter, ValidationError
 
 from tools.answers import Raw
+from tools.cursors import Cursors
 from tools.cutting import write
 from tools.errors import (
     AnswerLost,
+    ArgumentFault,
     CallError,
+    InvalidArguments,
     InvalidResponse,
     OutcomeUnknown,
     Sent,
@@ -54,6 +57,7 @@ async def call_mcp(
     hops: int,
     progress: Told | None,
     admit: Callable[[], Awaitable[None]],
+    cursors: Cursors,
     user: User | None = None,
     caller: str = "",
 ) -> Message:
@@ -73,7 +77,8 @@ async def call_mcp(
             await progress(done, visible(message or ""), total)
 
     hears = told if progress is not None else None
-    sending = _Sending(sessions, tool, values, signer, trace, hops, hears)
+    states = _States(cursors, tool, caller, prepared.values)
+    sending = _Sending(sessions, tool, values, signer, trace, hops, hears, states)
     if user is not None and (user.asks_now or is_modern(tool.integration)):
         result = await sending.result(user, asker_of(tool.integration, caller))
     else:
@@ -101,6 +106,7 @@ class _Sending:
     trace: Trace
     hops: int
     progress: Progress | None
+    states: "_States"
     maybe_done: bool = False
 
     async def result(self, user: User | None, asker: str) -> Message:
@@ -108,7 +114,8 @@ class _Sending:
         tool, deadline = self.tool, asyncio.timeout(self.tool.deadline_s)
         interview = None
         if user is not None:
-            interview = Interview(user, tool.integration.name, lambda: tool.masker(self.signer.masks), deadline)
+            name = tool.integration.name
+            interview = Interview(user, name, lambda: tool.masker(self.signer.masks), deadline, self.states)
         answers = interview.begin() if interview is not None else {}
         try:
             async with deadline:
@@ -195,6 +202,31 @@ def checked(result: Message) -> Message:
         if not blocks:
             found["content"] = [{"type": "text", "text": to_json(structured).decode()}]
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _States:
+    """`questions.States` for one caller's call of one tool with these arguments."""
+
+    cursors: Cursors
+    tool: McpTool
+    caller: str
+    arguments: Mapping[str, Any]
+
+    @property
+    def _of(self) -> tuple[str, ...]:
+        i = self.tool.integration
+        return i.workspace_id, i.id, self.tool.upstream_name, self.caller, "requestState"
+
+    def seal(self, state: str) -> str:
+        return self.cursors.seal(state, self._of, self.arguments)
+
+    def open(self, sealed: str) -> str:
+        try:
+            return self.cursors.open(sealed, self._of, self.arguments)
+        except InvalidArguments:
+            told = "isn't one that this tool gave you for these arguments within the hour: call again without it."
+            raise InvalidArguments([ArgumentFault("requestState", told)], self.tool.arguments.names) from None
 
 
 def without_hidden(result: Message) -> tuple[Message, int]:

@@ -1,7 +1,7 @@
 """A tool of an MCP upstream as one of ours: unchanged but for its name, or as an endpoint re-describes, narrows and shapes it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ from tools.arguments import Arguments, compile_arguments
 from tools.credentials.authorization import masks_of
 from tools.credentials.parts import CredentialParts
 from tools.descriptions import description_of
+from tools.hidden_text import visible, visible_texts
 from tools.kinds.mcp.described import (
     App,
     annotations_of,
@@ -55,6 +56,10 @@ class McpTool(Tool):
 
     @cached_property
     def published(self) -> Published:
+        return replace(self._published, schema=visible_texts(self._published.schema))
+
+    @cached_property
+    def _published(self) -> Published:
         return publish(self.schema)
 
     @property
@@ -116,20 +121,23 @@ class McpTool(Tool):
     def title(self) -> str:
         own = self.endpoint.annotations.title if self.endpoint.annotations else None
         theirs = self.described.get("title") or annotations_of(self.described).get("title")
-        return own or (theirs if isinstance(theirs, str) and theirs else super().title)
+        return visible(own or (theirs if isinstance(theirs, str) and theirs else super().title))
 
     @cached_property
     def entry(self) -> dict[str, Any]:
-        """As the upstream describes it: fields that we don't know stay too."""
-        ours = super().entry
+        return visible_texts(self.as_described)
+
+    @cached_property
+    def as_described(self) -> dict[str, Any]:
+        """The entry as the upstream describes it, hidden characters too: fields that we don't know stay."""
         entry = {k: v for k, v in self.described.items() if k not in ("outputSchema", "execution")}
         entry |= {
             "name": self.name,
             "title": self.title,
             "description": self.described.get("description", ""),
-            "inputSchema": self.published.schema,
+            "inputSchema": self._published.schema,
             "annotations": {**annotations_of(self.described), **self.hints.entry(self.title)},
-            "_meta": {**meta_of(self.described, self.app), **ours["_meta"]},
+            "_meta": {**meta_of(self.described, self.app), **self.own_meta},
         }
         if self.by_operator:
             entry["description"] = description_of(
@@ -167,7 +175,7 @@ def mcp_tools_of(
         if name.lower() in taken or (by_operator and schema_fault(tool.schema) is not None):
             continue
         if withhold_suspicious and suspicions_of_tool(
-            tool.entry if by_operator else {**tool.entry, "name": described["name"]}
+            tool.as_described if by_operator else {**tool.as_described, "name": described["name"]}
         ):
             continue
         taken.add(name.lower())

@@ -45,6 +45,16 @@ class User(Protocol):
         ...
 
 
+class States(Protocol):
+    """Keeps an upstream's `requestState` to the call that it was given for: it knows us, and none of our callers."""
+
+    def seal(self, state: str) -> str: ...
+
+    def open(self, sealed: str) -> str:
+        """Raises InvalidArguments for what isn't this call's."""
+        ...
+
+
 class InputRequired(QuestionAsked):
     """The call ends with `result`, which asks the client to ask and to call again."""
 
@@ -58,24 +68,28 @@ class InputRequired(QuestionAsked):
 class Interview:
     """The questions of one call. `masker` gives what hides the call's secrets by now; `deadline` stands still while the user thinks."""
 
-    def __init__(self, user: User, name: str, masker: Callable[[], Masker], deadline: asyncio.Timeout) -> None:
-        self._user, self._name, self._masker, self._deadline = user, name, masker, deadline
+    def __init__(
+        self, user: User, name: str, masker: Callable[[], Masker], deadline: asyncio.Timeout, states: States
+    ) -> None:
+        self._user, self._name, self._masker, self._deadline, self._states = user, name, masker, deadline, states
         self._open, self._left, self._is_over = 0, 0.0, False
         self._asking: set[asyncio.Task[Any]] = set()
 
     def begin(self) -> dict[str, Any]:
-        """What a client that came again brought: further params of the upstream's tools/call."""
+        """What a client that came again brought: further params of the upstream's tools/call. Raises InvalidArguments."""
         user, found = self._user, dict[str, Any]()
         if not user.asks_now and user.answers is not None:
             found["inputResponses"] = dict(user.answers)
         if not user.asks_now and user.state is not None:
-            found["requestState"] = user.state
+            found["requestState"] = self._states.open(user.state)
         return found
 
     async def go_on(self, result: Message) -> dict[str, Any]:
         """The same after an `input_required`, where the user can be asked now. Raises InputRequired, UpstreamRefused."""
         asked = self.questions(result)
         if not self._user.asks_now:
+            if "requestState" in asked:
+                asked["requestState"] = self._states.seal(asked["requestState"])
             raise InputRequired(asked)
         answers = {
             key: await self._ask(question["params"]["message"], question["params"]["requestedSchema"])

@@ -1,4 +1,6 @@
-"""Cursors: where a search goes on, sealed so that an agent can neither read nor change it (rules G2)."""
+"""Cursors: where a search goes on, or a call that an upstream asked something for; sealed so that who carries one can neither read
+it, nor change it, nor use another's (rules G2).
+"""
 
 import base64
 import binascii
