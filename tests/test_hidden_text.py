@@ -14,7 +14,7 @@ from server.wire import call_result
 from tests.security.upstreams import mcp_server
 from tests.upstreams import Hostile, answer
 from tests.world import World, gateway
-from tools.hidden_text import visible, visible_value
+from tools.hidden_text import visible, visible_texts, visible_value
 from tools.kinds.mcp.calling import without_hidden
 
 pytestmark = pytest.mark.anyio
@@ -78,6 +78,14 @@ def test_a_value_reads_as_its_text_does() -> None:
     assert visible_value({"a" + TAGS: [f"x{TAGS}", "e\x1b", 12345678901234567890123]}) == {
         "a": ["x", "e\x1b", 12345678901234567890123]
     }
+
+
+def test_the_texts_of_a_value_are_cleaned_with_their_names_and_nothing_is_copied_for_none() -> None:
+    plain = {"a": [1, None, {"b": "葛\U000e0100"}], "c": {}}
+    assert visible_texts(plain) is plain
+    shown = visible_texts({**plain, f"d{TAGS}": ["e\x1b", {"f": f"g{TAGS}"}]})
+    assert shown == {**plain, "d": ["e", {"f": "g"}]}
+    assert shown["a"] is plain["a"]
 
 
 def test_every_text_of_an_mcp_result_is_looked_at() -> None:

@@ -20,6 +20,7 @@ _INVISIBLE = "\u200b-\u200d\u2060-\u2064\ufeff"
 _SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _IDEOGRAPHS = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _NEVER = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e\U000e0000-\U000e007f"
+_GONE: Final = object()
 _HIDDEN = re.compile(  # begins with one set of characters, which re skips to fast
     f"[{_NEVER}{_INVISIBLE}{_SELECTORS}]"
     f"(?:(?<=[{_NEVER}])|(?<=[{_INVISIBLE}]{{2}})|(?<=[{_SELECTORS}]{{2}})"
@@ -49,9 +50,14 @@ def visible_value(value: Any) -> Any:
 
 
 def visible_texts(value: Any) -> Any:
-    """A JSON value with each text in it `visible`, names of fields too: for what hosts read as texts and not as JSON."""
+    """A JSON value with each text in it `visible`, names of fields too: for what hosts read as texts and not as JSON. The same
+    object where nothing was hidden."""
     if isinstance(value, str):
         return visible(value)
     if is_object(value):
-        return {visible(k): visible_texts(v) for k, v in value.items()}
-    return [visible_texts(v) for v in value] if is_array(value) else value
+        fields = {visible(k): visible_texts(v) for k, v in value.items()}
+        return value if all(fields.get(k, _GONE) is v for k, v in value.items()) else fields
+    if is_array(value):
+        items = [visible_texts(v) for v in value]
+        return value if all(a is b for a, b in zip(items, value, strict=True)) else items
+    return value

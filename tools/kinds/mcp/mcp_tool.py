@@ -127,7 +127,7 @@ class McpTool(Tool):
     def entry(self) -> dict[str, Any]:
         return visible_texts(self.as_described)
 
-    @cached_property
+    @property
     def as_described(self) -> dict[str, Any]:
         """The entry as the upstream describes it, hidden characters too: fields that we don't know stay."""
         entry = {k: v for k, v in self.described.items() if k not in ("outputSchema", "execution")}
