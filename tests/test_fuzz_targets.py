@@ -26,6 +26,7 @@ FOUND = [
     ("expression", b"n|&deep"),
     ("expression", b"[&deep]"),
     ("expression", b"to_array(&deep)"),
+    ("hidden", b"\xe2\x80\x8b\x00\xe2\x80\x8b"),
 ]
 
 

@@ -37,7 +37,11 @@ def visible(text: str) -> str:
         return text if len(kept) == len(plain) else kept.decode()
     if _PLAIN.fullmatch(text):
         return text
-    return _HIDDEN.sub("", text)
+    while (
+        kept := _HIDDEN.sub("", text)
+    ) != text:  # again: what stood between two of them may be gone (three times at most)
+        text = kept
+    return text
 
 
 def visible_value(value: Any) -> Any:
