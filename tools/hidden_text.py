@@ -37,9 +37,7 @@ def visible(text: str) -> str:
         return text if len(kept) == len(plain) else kept.decode()
     if _PLAIN.fullmatch(text):
         return text
-    while (
-        kept := _HIDDEN.sub("", text)
-    ) != text:  # again: what stood between two of them may be gone (three times at most)
+    while (kept := _HIDDEN.sub("", text)) != text:  # again: what stood between two of them may be gone
         text = kept
     return text
 

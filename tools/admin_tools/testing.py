@@ -43,7 +43,7 @@ _RAW = "t_"
 
 async def _test(desk: Desk, asking: Asking, args: Mapping[str, Any]) -> dict[str, Any]:
     ref, name = await target(desk, asking.caller, args)
-    params = args.get("params") or {}
+    params: dict[str, Any] = args.get("params") or {}
     outcome = await desk.admin.test(asking.caller, ref, name, params, asking.hops, asking.confirm)
     integration, endpoint = await desk.admin.endpoint(asking.caller, ref, name)
     tool = desk.admin.tool(integration, endpoint)
