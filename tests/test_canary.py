@@ -66,6 +66,12 @@ def echoes(secret: str) -> dict[str, Step]:
         "/slashes": answer(200, body.replace(b"/", b"\\/"), kinds),
         "/unicode": answer(200, escaped, kinds),
         "/text": answer(200, secret.encode(), {"Content-Type": "text/plain"}),
+        "/utf16le": answer(200, secret.encode("utf-16-le"), {"Content-Type": "text/plain; charset=utf-16le"}),
+        "/jis": answer(
+            200,
+            secret[:4].encode() + b"\x1b(B" + secret[4:].encode(),
+            {"Content-Type": "text/plain; charset=iso-2022-jp"},
+        ),
         "/utf16": answer(200, secret.encode("utf-16"), {"Content-Type": "text/plain; charset=utf-16"}),
         "/gzip": answer(200, gzip.compress(body), {**kinds, "Content-Encoding": "gzip"}),
         "/halves": answer(200, json.dumps({"a": secret[:9], "b": secret[9:]}).encode(), kinds),
@@ -158,11 +164,22 @@ async def test_the_canary_reaches_the_upstream_and_no_one_else(tmp_path: Path, u
                     world.owner, "get_result", {"result_id": outcome.result_id, "from": 100}
                 )
                 assert_hidden(f"{endpoint.name} get_result", more.text)
+            await kept_answers_hide(world, f"sys_{endpoint.name}")
         health = await world.app.admin.health(world.owner)
         assert_hidden("health", json.dumps(health, default=str))
         await over_http(world)
         await world.app.admin.delete(world.owner, "sys")
         assert_files_hide(tmp_path, after_delete=True)
+
+
+async def kept_answers_hide(world: World, tool: str) -> None:
+    """A test keeps the raw answer, and what shapes it could take a secret to pieces: it must be masked before."""
+    tested = (await world.app.toolbox.call(world.owner, "test_integration_endpoint", {"tool": tool})).structured
+    assert tested is not None
+    if (id := tested["result_id"]) is not None:
+        for name, arguments in (("get_result", {}), ("preview_result", {"tool": tool})):
+            found = await world.app.toolbox.call(world.owner, name, {"result_id": id, **arguments})
+            assert_hidden(f"{tool} kept, {name}", found.text)
 
 
 async def over_http(world: World) -> None:

@@ -3,6 +3,7 @@
 import base64
 import codecs
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -30,6 +31,13 @@ _TEXT_TYPES = (
     "application/x-yaml",
     "application/graphql",
 )
+# By name, and none else: Python knows "punycode" too, which takes hours for 10 MB, and remembers each unknown name for ever.
+_CHARSET = re.compile(
+    r"utf-?(8|16|32)([_-]?[lb]e)?|(us-)?ascii|iso[_-]?8859-[0-9]{1,2}|latin-?[0-9]{1,2}|(windows-|cp)(125[0-9]|874|932|949)|gbk|gb2312|"
+    r"gb18030|big5(-hkscs)?|shift[_-]jis|s?jis|euc[_-](jp|kr)|iso-2022-jp|ks_c_5601-1987|koi8-[ru]|macintosh|tis-620"
+)
+_AS_ASCII = frozenset({None, "utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "windows-1252"})
+"""Charsets in which ASCII bytes are what they look like."""
 _BUSY = frozenset({429, 502, 503, 504})
 
 
@@ -45,10 +53,14 @@ class Raw:
 def read_raw(answer: Answer, masker: Masker = NOTHING_TO_HIDE) -> Raw:
     """Stage 1, masked before anything reads it. Raises InvalidResponse where the body isn't what its media type says."""
     raw = _read(answer, masker.body(answer.body))
-    if raw.kind in ("json", "text") and (b"\\" in answer.body or not answer.body.isascii()):
+    if raw.kind in ("json", "text") and (b"\\" in answer.body or not answer.body.isascii() or not _as_ascii(answer)):
         # Escapes and other charsets hide a secret from a search of the bytes.
         return Raw(raw.kind, masker.value(raw.value), raw.media_type)
     return raw
+
+
+def _as_ascii(answer: Answer) -> bool:
+    return media_type(answer.headers.get("content-type", ""))[1] in _AS_ASCII
 
 
 def _read(answer: Answer, body: bytes) -> Raw:
@@ -209,9 +221,11 @@ def _old(body: bytes) -> str:
 
 def _text(body: bytes, charset: str | None, errors: str = "strict") -> str:
     try:
+        if charset is not None and not _CHARSET.fullmatch(charset):
+            raise LookupError(charset)
         return body.decode(charset or "utf-8", errors)
     except LookupError:
-        raise InvalidResponse(f"its charset {charset!r} is not known") from None
+        raise InvalidResponse(f"its charset {str(charset)[:40]!r} is not known") from None
     except UnicodeDecodeError:
         if charset is None:
             return _old(body)
