@@ -24,7 +24,7 @@ from tools.call import CallContext
 from tools.callers import Caller
 from tools.due import Due
 from tools.json_values import may_round
-from tools.kinds.rest import HOPS_HEADER
+from tools.kinds.rest import HOPS_HEADER, to_json
 from tools.toolbox import Toolbox
 
 MODERN = "2026-07-28"
@@ -374,7 +374,7 @@ def _replay(messages: list[Message], receive: Receive) -> Receive:
 
 
 def _answer(request_id: int | str, result: dict[str, Any]) -> bytes:
-    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (orjson.dumps(request_id), orjson.dumps(result))
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (orjson.dumps(request_id), to_json(result))
 
 
 def _list_answer(request_id: int | str, page: tuple[bytes, str | None], stamp: dict[str, Any] | None) -> bytes:

@@ -304,6 +304,9 @@ async def called(world: World, upstream: Hostile, step: Any, **endpoint: Any) ->
         (answer(200, b'{"a": NaN}', JSON), "invalid_response"),
         (answer(200, b"\xff\xfe", JSON), "invalid_response"),
         (answer(200, b"[" * 100_000, JSON), "invalid_response"),
+        (answer(200, b"[" * 300 + b"]" * 300, JSON), "invalid_response"),  # more than an answer of ours could hold
+        (answer(200, b'{"a": "\\ud800", "n": 123456789012345678901234}', JSON), "invalid_response"),
+        (answer(200, b'{"a": NaN, "n": 123456789012345678901234}', JSON), "invalid_response"),
         (answer(200, b"abc", {"Content-Type": "text/plain; charset=nothing-known"}), "invalid_response"),
         (answer(200, b"\xff", {"Content-Type": "text/plain; charset=utf-8"}), "invalid_response"),
         (answer(200, b"\xff", {"Content-Type": "application/json; charset=utf-16"}), "invalid_response"),

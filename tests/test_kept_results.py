@@ -83,3 +83,12 @@ async def test_a_call_that_was_given_up_does_not_keep_the_others_from_theirs(dat
     leaving.cancel()
     await staying
     assert await store.kept("acme", "key 0", "r_1", NOW) == result(1)
+
+
+async def test_an_integer_beyond_64_bits_is_kept_as_it_is(database: Any) -> None:
+    store = SqlResultStore(database, RING)
+    long = KeptResult(
+        "r_long", "shop_list", [{"id": 12345678901234567890123}], "text", 100, NOW + timedelta(minutes=15)
+    )
+    await store.keep("acme", "key 1", long)
+    assert await store.kept("acme", "key 1", "r_long", NOW) == long

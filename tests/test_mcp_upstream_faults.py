@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.upstreams import Hostile, Received, head
-from tests.world import World, gateway
+from tests.world import World, gateway, http, served
 
 pytestmark = pytest.mark.anyio
 TOOLS = [
@@ -247,3 +247,51 @@ async def test_the_old_transport_sends_messages_to_no_other_origin(tmp_path: Pat
         )
         health = await world.app.admin.health(world.owner)
         assert health["integrations"][0]["status"] == "misconfigured"
+
+
+@pytest.mark.parametrize(
+    ("result", "shown"),
+    [
+        ('{"content":[],"structuredContent":{"id":123456789012345678901234}}', '"id":123456789012345678901234'),
+        ('{"content":[{"type":"text","text":"done"}],"_meta":[1]}', '"text":"done"'),
+        ('{"content":[],"structuredContent":{"a":%s}}' % ("[" * 300 + "]" * 300), "[invalid_response]"),
+        ('{"content":[],"structuredContent":{"a":"\\ud800","n":123456789012345678901234}}', "[invalid_response]"),
+    ],
+    ids=["a long integer", "a list as _meta", "many levels", "half a character"],
+)
+@pytest.mark.parametrize("token", [{}, {"progressToken": "p"}], ids=["fast path", "SDK"])
+async def test_an_odd_result_is_an_answer_on_the_wire_and_no_fault_of_the_gateway(
+    world: World, hostile: tuple[Scripted, str], result: str, shown: str, token: dict[str, str]
+) -> None:
+    """A client that hears 500 of a write which was done would send it again."""
+
+    async def odd(request: Any, writer: asyncio.StreamWriter) -> bool:
+        body = f'{{"jsonrpc":"2.0","id":{request["id"]},"result":{result}}}'.encode()
+        writer.write(head(200, {"Content-Type": "application/json", "Content-Length": str(len(body))}) + body)
+        return True
+
+    hostile[0].calls.append(odd)
+    about = "io.modelcontextprotocol/"
+    envelope = {"protocolVersion": "2026-07-28", "clientCapabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    params = {"name": "up_write", "arguments": {}, "_meta": {**{about + k: v for k, v in envelope.items()}, **token}}
+    headers = {
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": "2026-07-28",
+        "Mcp-Method": "tools/call",
+        "Mcp-Name": "up_write",
+    }
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    async with served(world) as url, http(url, await world.key()) as client:
+        answer = await client.post("/mcp", json=message, headers=headers)
+    assert answer.status_code == 200
+    assert shown in answer.text.replace(" ", "")
+
+
+async def test_a_list_of_tools_that_never_ends_is_refused_and_not_kept(
+    world: World, hostile: tuple[Scripted, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.kinds.mcp.session.MAX_LIST_BYTES", 50)
+    before = (await world.app.registry.get("acme", "up")).upstream_tools
+    tested = await world.app.admin.test_connection(world.owner, "up")
+    assert (await world.app.registry.get("acme", "up")).upstream_tools == before
+    assert tested["status"] != "healthy"

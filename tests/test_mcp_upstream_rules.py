@@ -1,17 +1,20 @@
 """The pure parts of MCP upstreams: events, what can be shown, what can be passed on."""
 
+import asyncio
+import json
 from typing import Any
 
 import pytest
 
 from tools.errors import InvalidResponse, ResponseTooLarge, UpstreamRefused
 from tools.kinds.mcp.calling import checked, is_plain_text, text_of, value_of
-from tools.kinds.mcp.described import fault_of, input_schema_of, kept, output_schema_of
+from tools.kinds.mcp.described import MAX_TOOL_BYTES, fault_of, input_schema_of, kept, output_schema_of
 from tools.kinds.mcp.events import EventReader
+from tools.kinds.mcp.rpc import Ask, Peer
 from tools.models import EndpointConfig
 
 TEXT = {"type": "text", "text": "hi"}
-OBJECT = {"type": "object", "properties": {}}
+OBJECT: dict[str, Any] = {"type": "object", "properties": {}}
 
 
 @pytest.mark.parametrize(
@@ -175,3 +178,58 @@ def test_a_tool_that_mirrors_into_headers_what_no_header_can_hold_is_left_out_an
     }
     assert fault_of({"name": "t", "inputSchema": anchored}) is None
     assert fault_of({"name": "t", "inputSchema": {**anchored, "properties": {"a": {"$ref": "#b"}}}}) is not None
+
+
+async def silent(*_: Any) -> None:
+    """Takes what it is told, and says nothing."""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"method":"notifications/progress","params":[1]}',
+        b'{"method":"notifications/progress","params":{"progressToken":[],"progress":1}}',
+        b'{"method":"notifications/progress","params":{"progressToken":1,"progress":1%b}}' % (b"0" * 400),
+        b'{"method":"notifications/message","params":"text"}',
+        b'{"method":"elicitation/create","id":7,"params":[]}',
+        b'{"id":[],"result":{}}',
+        b'{"a":12345678901234567890,"b":%b}' % (b"[" * 5000),
+        b'{"method":"\\ud800","params":{"n":12345678901234567890}}',
+    ],
+)
+async def test_nothing_that_an_upstream_says_ends_the_reading_of_what_it_says_next(said: bytes) -> None:
+    heard: list[str] = []
+    peer = Peer(silent, lambda method, params: heard.append(f"{method} {len(params)}"))
+    asking = asyncio.ensure_future(peer.request(Ask("tools/call", {}, progress=silent)))
+    await asyncio.sleep(0)
+    peer.receive(said)
+    peer.receive(b'{"id":1,"result":{"done":true}}')
+    assert await asking == {"done": True}
+
+
+@pytest.mark.anyio
+async def test_reports_of_progress_that_were_told_are_not_held_until_the_answer() -> None:
+    told: list[float] = []
+
+    async def tell(done: float, *_: Any) -> None:
+        told.append(done)
+
+    peer = Peer(silent, lambda *_: None)
+    asking = asyncio.ensure_future(peer.request(Ask("tools/call", {}, progress=tell)))
+    await asyncio.sleep(0)
+    for n in range(100):
+        peer.receive(json.dumps({"method": "notifications/progress", "params": {"progressToken": 1, "progress": n}}))
+    held = peer._waiting[1].reports  # pyright: ignore[reportPrivateUsage]
+    assert len(held) == 100
+    async with asyncio.timeout(5):
+        while held:
+            await asyncio.wait(set(held))
+    peer.receive(b'{"id":1,"result":{}}')
+    assert (await asking, told) == ({}, [float(n) for n in range(100)])
+
+
+def test_a_tool_or_a_list_as_large_as_nobody_needs_is_not_kept() -> None:
+    large: dict[str, Any] = {"name": "x", "inputSchema": OBJECT, "_meta": {"a": "x" * MAX_TOOL_BYTES}}
+    assert "at most" in (fault_of(large) or "")
+    assert fault_of({"name": "x", "inputSchema": {**OBJECT, "maximum": 10**30}}) is None

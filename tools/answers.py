@@ -7,8 +7,6 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-import orjson
-
 from tools.errors import (
     CallError,
     CredentialRejected,
@@ -18,7 +16,7 @@ from tools.errors import (
     UpstreamStatus,
     UpstreamUnavailable,
 )
-from tools.json_values import may_round
+from tools.json_values import ValueTooDeep, read_json
 from tools.masking import NOTHING_TO_HIDE, Masker
 from tools.upstream import Answer, Request
 
@@ -72,8 +70,8 @@ def _read(answer: Answer, body: bytes) -> Raw:
     if not media:
         # No type given (RFC 9110 8.3 lets us look): JSON where it is JSON, else text where it is text.
         try:
-            return Raw("json", orjson.loads(body), "application/json")
-        except orjson.JSONDecodeError:
+            return Raw("json", read_json(body), "application/json")
+        except ValueError:
             pass
         try:
             return Raw("text", body.decode(), "text/plain")
@@ -199,12 +197,10 @@ def _extras(fields: dict[str, Any], depth: int) -> str:
 def _json(body: bytes, charset: str | None) -> Any:
     try:
         if charset not in (None, "utf-8", "utf8", "us-ascii", "ascii"):
-            return orjson.loads(_text(body, charset))
-        if may_round(body):
-            return json.loads(body.decode())  # orjson would round an integer beyond 64 bits
-        return orjson.loads(body[3:] if body.startswith(codecs.BOM_UTF8) else body)
-    except (UnicodeDecodeError, RecursionError) as e:
-        raise InvalidResponse(f"its Content-Type says JSON, but it can't be read ({type(e).__name__})") from None
+            body = _text(body, charset).encode("utf-8", "surrogatepass")
+        return read_json(body.removeprefix(codecs.BOM_UTF8))
+    except ValueTooDeep as e:
+        raise InvalidResponse(str(e)) from None
     except json.JSONDecodeError as e:  # orjson's is a subclass
         raise InvalidResponse(
             f"its Content-Type says JSON, but it isn't (line {e.lineno}, column {e.colno}: {e.msg})"

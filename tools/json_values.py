@@ -5,6 +5,7 @@ from typing import Any, Final, TypeGuard
 
 import orjson
 
+_LEVELS: Final = 200
 MAX_RESULT: Final = 10 * 1024 * 1024
 """Characters of JSON that an expression may make."""
 
@@ -75,6 +76,27 @@ def write_json(value: Any) -> str:
         except RecursionError:
             raise ValueTooDeep("the value is nested too deeply to be written") from None
         return text.encode("utf-8", "replace").decode()
+
+
+def read_json(text: bytes) -> Any:
+    """JSON from outside that can be written again: integers exactly, no lone surrogates, NaN or more levels than fit into an answer.
+
+    Raises ValueError (orjson.JSONDecodeError where it isn't JSON).
+    """
+    value = orjson.loads(text)
+    if text.count(b"[") + text.count(b"{") > _LEVELS:
+        try:
+            orjson.dumps(_within(value))
+        except orjson.JSONEncodeError:
+            raise ValueTooDeep(f"it is nested deeper than {_LEVELS} levels") from None
+    return json.loads(text) if may_round(text) else value
+
+
+def _within(value: Any) -> Any:
+    """As deep in other values as orjson leaves room for beside _LEVELS."""
+    for _ in range(254 - _LEVELS):
+        value = [value]
+    return value
 
 
 _DIGITS = bytes(ord("0") if chr(i).isdecimal() and i < 128 else ord(" ") for i in range(256))

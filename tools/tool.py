@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import orjson
-
 from tools.arguments import Arguments, compile_arguments
 from tools.callers import Caller
 from tools.credentials import Credential
@@ -14,7 +12,7 @@ from tools.credentials.authorization import masks_of
 from tools.credentials.types import TYPES, CredentialParts
 from tools.descriptions import description_of, title_of
 from tools.kinds.paths import origin_of, parse_path
-from tools.kinds.rest import SECRET_REFERENCE, RestPlan, compile_rest
+from tools.kinds.rest import SECRET_REFERENCE, RestPlan, compile_rest, to_json
 from tools.masking import Masker, is_secret_header
 from tools.models import ApprovalPolicy, AuthConfig, EndpointConfig, Integration
 from tools.naming import tool_name
@@ -263,7 +261,7 @@ class Tool:
 
     @cached_property
     def entry_json(self) -> bytes:
-        return orjson.dumps(self.entry)
+        return to_json(self.entry)
 
 
 def tools_of(integration: Integration, parts: CredentialParts, name_limit: int) -> tuple[Tool, ...]:

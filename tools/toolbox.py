@@ -11,8 +11,6 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-import orjson
-
 from tools.admin_tools.admin_tool import AdminTool, Asking, Desk
 from tools.admin_tools.endpoints import ENDPOINTS
 from tools.admin_tools.history import HISTORY
@@ -30,6 +28,8 @@ from tools.errors import CallError, InvalidRequest, Issue, RequestError
 from tools.finding import CALL_TOOL, FIND_TOOLS, Finder, ToolMode, call_arguments, is_searched
 from tools.gateway import Gateway
 from tools.hidden_text import visible
+from tools.json_values import read_json, write_json
+from tools.kinds.rest import to_json
 from tools.outcome import Block, Outcome, Trace
 from tools.reading_on import GET_RESULT, ReadingOn
 from tools.tool import Tool
@@ -112,7 +112,7 @@ class Toolbox:
                 entries, following = page_of(self._listed(catalog, caller), cursor, self._page_size)
             except InvalidRequest:
                 return None
-            page = (orjson.dumps(entries), following)
+            page = (to_json(entries), following)
             if len(pages) < 100:
                 pages[key] = page
         return page
@@ -195,10 +195,10 @@ class Toolbox:
 
 def _structured(call_id: str, name: str, found: dict[str, Any]) -> Outcome:
     """Structured content and exactly the same as text (agents.md, "structuredContent policy"). It can quote an upstream."""
-    whole = orjson.dumps(found).decode()
+    whole = write_json(found)
     text = visible(whole)
     if text is not whole:
-        found = orjson.loads(text)
+        found = read_json(text.encode())
     return Outcome(call_id, name, text, (Block("text", text),), 0.0, Trace(), structured=found)
 
 

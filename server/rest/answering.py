@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import orjson
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +11,7 @@ from server.mcp_app import CALLER
 from server.rest.bodies import read_json
 from tools.callers import Caller
 from tools.errors import Forbidden
+from tools.kinds.rest import to_json
 
 _CREDENTIALS = {"key": "API key", "token": "access token", "local": "user"}
 
@@ -37,5 +37,5 @@ class Door:
 
 def answer(content: BaseModel | dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A model or a JSON object as the answer."""
-    data = content.model_dump_json().encode() if isinstance(content, BaseModel) else orjson.dumps(content)
+    data = content.model_dump_json().encode() if isinstance(content, BaseModel) else to_json(content)
     return Response(data, status, headers, "application/json")

@@ -5,7 +5,6 @@ import os
 from datetime import datetime
 from typing import Any
 
-import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import delete, select
@@ -13,6 +12,7 @@ from sqlalchemy import delete, select
 from server.keyring import Keyring
 from server.store.database import Database
 from server.store.tables import kept_results
+from tools.json_values import read_json, write_json
 from tools.results import KeptResult
 
 _NONCE = 12
@@ -34,8 +34,8 @@ class SqlResultStore:
 
     async def keep(self, workspace: str, caller: str, result: KeptResult) -> None:
         nonce = os.urandom(_NONCE)
-        clear = orjson.dumps({"tool": result.tool, "value": result.value, "text": result.text, "limit": result.limit})
-        sealed = nonce + self._cipher.encrypt(nonce, clear, _bound_to(workspace, caller, result.id))
+        clear = write_json({"tool": result.tool, "value": result.value, "text": result.text, "limit": result.limit})
+        sealed = nonce + self._cipher.encrypt(nonce, clear.encode(), _bound_to(workspace, caller, result.id))
         kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(({"id": result.id, "sealed": sealed, "expires_at": result.expires_at}, kept))
         if self._writer is None or self._writer.done():
@@ -71,7 +71,7 @@ class SqlResultStore:
             clear = self._cipher.decrypt(row.sealed[:_NONCE], row.sealed[_NONCE:], _bound_to(workspace, caller, id))
         except InvalidTag:
             return None  # another caller's, or sealed with a key that is gone: not found, either way
-        fields = orjson.loads(clear)
+        fields = read_json(clear)
         return KeptResult(id, fields["tool"], fields["value"], fields["text"], fields["limit"], row.expires_at)
 
     async def forget_expired(self, now: datetime) -> None:

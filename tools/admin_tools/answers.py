@@ -3,11 +3,10 @@
 import asyncio
 from typing import Any
 
-import orjson
-
 from tools.admin_tools.admin_tool import OBJECT_OR_NULL, ROWS, TEXT, TEXT_OR_NULL, TEXTS, WHOLE, YES_NO, Asking, Desk
 from tools.changes import changes_of
 from tools.json_value import plain
+from tools.json_values import write_json
 from tools.lint import lint
 from tools.linted import linted
 from tools.models import Integration
@@ -56,7 +55,7 @@ async def written(
     what += "" if many == 1 else "s"
     call = None if validate_only else _example(tools, moved)
     hint = (
-        f"Your client may not show new tools until it reconnects; until then: call_tool {orjson.dumps(call['arguments']).decode()}"
+        f"Your client may not show new tools until it reconnects; until then: call_tool {write_json(call['arguments'])}"
         if call
         else None
     )

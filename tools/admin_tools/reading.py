@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from tools.admin_tools.admin_tool import (
     INTEGRATION,
     OBJECT,
@@ -22,6 +20,7 @@ from tools.admin_tools.admin_tool import (
 )
 from tools.errors import InvalidRequest, Issue
 from tools.json_value import plain
+from tools.json_values import write_json
 
 MOST_SHOWN = 30_000
 """Characters of one integration before its endpoints become rows: hosts spill or refuse long results."""
@@ -71,7 +70,7 @@ async def _get(desk: Desk, asking: Asking, args: Mapping[str, Any]) -> dict[str,
                 [Issue(("fields",), f"no such field: {', '.join(unknown)}; there are {', '.join(shown)}")]
             )
         shown = {f: shown[f] for f in fields}
-    if wanted is None and len(orjson.dumps(shown)) > MOST_SHOWN and "endpoints" in shown:
+    if wanted is None and len(write_json(shown)) > MOST_SHOWN and "endpoints" in shown:
         rows = [f"{e['method']} {e['path']}" for e in shown["endpoints"]]
         names = [e["name"] for e in shown["endpoints"]]
         shown["endpoints"] = [{"name": n, "request": r} for n, r in zip(names, rows, strict=True)][:500]

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_process
-import orjson
 
 from tools.admin import Admin
 from tools.callers import Caller
@@ -22,6 +21,7 @@ from tools.importers.requests import ImportAnswer, ImportedEndpoint, ImportReque
 from tools.importers.scanning import scanned
 from tools.importers.wording import integration_name
 from tools.kinds.mcp.connecting import Connecting
+from tools.kinds.rest import to_json
 from tools.models import (
     INLINE_SECRETS,
     MAX_ENDPOINTS,
@@ -159,7 +159,7 @@ class Importer:
             data, where = await self._fetch(caller, request.url), request.url
         else:
             given = request.document
-            data, where = given.encode() if isinstance(given, str) else orjson.dumps(given), ""
+            data, where = given.encode() if isinstance(given, str) else to_json(given), ""
         source = await self._read(data, where)
         return source, request.auth or _with_secret(source.auth, request)
 

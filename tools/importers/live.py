@@ -9,8 +9,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-import orjson
-
 from tools.credentials.parts import CredentialParts
 from tools.credentials.reader import GivenSecrets, SecretReader
 from tools.credentials.token_cache import TokenCache
@@ -22,6 +20,7 @@ from tools.kinds.fhir.listings import ask_statement
 from tools.kinds.mcp.connecting import Connecting, connect
 from tools.kinds.mcp.listings import READ_S
 from tools.kinds.mcp.rpc import LinkLost, RpcError, SessionGone
+from tools.kinds.rest import to_json
 from tools.masking import Masker
 from tools.models import Integration
 
@@ -61,7 +60,7 @@ class LiveSources:
         statement = await ask_statement(c.upstream, integration, c.reader, c.parts_of)
         if not is_object(statement) or statement.get("resourceType") != "CapabilityStatement":
             raise SourceFault("its /metadata is no CapabilityStatement: give the server's FHIR base URL")
-        return await self._read(orjson.dumps(statement), integration.base_url.rstrip("/") + "/metadata")
+        return await self._read(to_json(statement), integration.base_url.rstrip("/") + "/metadata")
 
     async def _tools(self, c: Connecting, integration: Integration) -> Source:
         connected = await connect(

@@ -25,7 +25,7 @@ from tools.errors import (
     UpstreamUnreachable,
 )
 from tools.hidden_text import visible, visible_value
-from tools.json_schema import wire_name
+from tools.json_schema import is_object, wire_name
 from tools.kinds.mcp.mcp_tool import McpTool
 from tools.kinds.mcp.questions import MAX_ROUNDS, Interview, User
 from tools.kinds.mcp.rpc import LinkLost, Message, Progress, RpcError, SessionGone, parsed
@@ -195,6 +195,8 @@ def checked(result: Message) -> Message:
         content = []
     blocks = [_known(block) for block in cast("list[Any]", content)]
     found = {**result, "content": blocks}
+    if not is_object(found.get("_meta", {})):
+        del found["_meta"]
     structured = found.get("structuredContent")
     if "structuredContent" in found and not isinstance(structured, dict):
         # Before 2026-07-28 only objects were allowed: such clients would lose the whole result over it.

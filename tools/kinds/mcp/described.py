@@ -1,6 +1,7 @@
 """What an upstream says of its tools: which can be shown to every host, what they look like, and whether they have changed. Pure."""
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import orjson
 from mcp.shared.inbound import find_invalid_x_mcp_header
 
 from tools.json_schema import IMPORTED, is_array, is_object
+from tools.kinds.rest import to_json
 from tools.models import MAX_SCHEMA_BYTES, EndpointConfig, Integration, UpstreamTools
 from tools.naming import nearest
 from tools.publish_rules import portable_pattern
@@ -19,6 +21,8 @@ from tools.suspicious_text import suspicions_of_tool
 
 MAX_DESCRIPTION = 64 * 1024
 MAX_NAME = 256
+MAX_TOOL_BYTES = 256 * 1024
+"""Of a tool's whole entry, icons and `_meta` included: each is stored, and in every list."""
 MAX_URI = 2048
 _OLD_APP = "ui/resourceUri"
 Described = Mapping[str, Any]
@@ -62,7 +66,11 @@ def kept(
 def digest_of(tool: Described) -> str:
     """Of what a model and a host act on."""
     seen = {key: tool.get(key) for key in ("title", "description", "inputSchema", "outputSchema", "annotations")}
-    return hashlib.sha256(orjson.dumps(seen, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    try:
+        text = orjson.dumps(seen, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # integers beyond 64 bits
+        text = json.dumps(seen, sort_keys=True).encode()
+    return hashlib.sha256(text).hexdigest()
 
 
 def fault_of(tool: Described) -> str | None:
@@ -80,7 +88,9 @@ def fault_of(tool: Described) -> str | None:
     ):
         return "icons are a list of objects with a src"
     schema = tool.get("inputSchema")
-    if not is_object(schema) or len(orjson.dumps(schema)) > MAX_SCHEMA_BYTES:
+    if len(to_json(tool)) > MAX_TOOL_BYTES:
+        return f"a tool is at most {MAX_TOOL_BYTES // 1024} KB"
+    if not is_object(schema) or len(to_json(schema)) > MAX_SCHEMA_BYTES:
         return f"its inputSchema is no JSON object of at most {MAX_SCHEMA_BYTES // 1024} KB"
     if (invalid := find_invalid_x_mcp_header(schema)) is not None:
         # 2026-07-28: a client must not use such a tool, since what it mirrors into headers can't be told.
@@ -110,7 +120,7 @@ def input_schema_of(tool: Described, endpoint: EndpointConfig | None = None) -> 
     that it leaves open is as the upstream describes it."""
     given: Mapping[str, Any] = tool.get("inputSchema") or {}
     # An anchor that nothing refers to says nothing; our schemas have none.
-    dropped = _OWN_KEYWORDS if _TO_ANCHOR.search(orjson.dumps(given)) else _OWN_KEYWORDS | {"$anchor"}
+    dropped = _OWN_KEYWORDS if _TO_ANCHOR.search(to_json(given)) else _OWN_KEYWORDS | {"$anchor"}
     theirs = _without(given, dropped)
     ours = {k: v for k, v in endpoint.input_schema.items() if k != IMPORTED} if endpoint is not None else {}
     if not ours:
@@ -143,7 +153,7 @@ def _without(schema: Any, keywords: frozenset[str]) -> Any:
 def output_schema_of(tool: Described) -> dict[str, Any] | None:
     """The output schema as it is, if no known host loses the whole list over it; else none, which costs nothing but checks."""
     schema = tool.get("outputSchema")
-    if not is_object(schema) or schema.get("type") != "object" or len(orjson.dumps(schema)) > MAX_SCHEMA_BYTES:
+    if not is_object(schema) or schema.get("type") != "object" or len(to_json(schema)) > MAX_SCHEMA_BYTES:
         return None
     return schema if not check_schema(schema) and _is_harmless(schema) else None
 

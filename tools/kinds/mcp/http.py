@@ -7,7 +7,7 @@ session that goes along with every request, and a GET holds the stream of notice
 import asyncio
 import itertools
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from tools.kinds.mcp.rpc import (
     answered,
     encoded,
     numbered,
+    params_of,
     parsed,
     report,
     result_of,
@@ -143,19 +144,19 @@ class HttpLink:
 
     async def _spoken(self, method: str, message: Message, ask: Ask | None) -> None:
         """What an upstream says on a stream of ours besides the answer."""
-        params = cast("Mapping[str, Any]", message.get("params") or {})
+        params = params_of(message)
         if message.get("id") is not None:
             if self._session is not None or self.version is not None:
                 self._later(self._answer(method, message["id"], params, ask))
         elif method == "notifications/progress":
             if ask is not None and ask.progress is not None:
-                await report(ask.progress, dict(params))
+                await report(ask.progress, params)
         else:
             self._notice(method, params)
 
-    async def _answer(self, method: str, number: Any, params: Mapping[str, Any], ask: Ask | None) -> None:
+    async def _answer(self, method: str, number: Any, params: Message, ask: Ask | None) -> None:
         """A question on the stream of a call belongs to that call."""
-        await self._tell(await answered(method, number, dict(params), ask.asked if ask is not None else None))
+        await self._tell(await answered(method, number, params, ask.asked if ask is not None else None))
 
     async def _refused(self, stream: Stream, ask: Ask) -> Exception:
         error, body = await refusal_of(stream, self._target.url)

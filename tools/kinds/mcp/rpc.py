@@ -5,16 +5,13 @@ Messages stay plain dicts: what an upstream sends goes on to our clients as it c
 
 import asyncio
 import itertools
-import json
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-import orjson
-
 from tools.errors import CallError, InvalidResponse
+from tools.json_values import read_json
 from tools.kinds.rest import to_json
 from tools.signing import CallSigner
 
@@ -25,7 +22,6 @@ Notice = Callable[[str, Mapping[str, Any]], None]
 """Told (method, params) of every notification that belongs to no request."""
 
 METHOD_NOT_FOUND = -32601
-_LONG_NUMBER = re.compile(rb"[:,\[\s]-?[0-9]{17}")
 UNSUPPORTED_VERSION = -32022
 
 
@@ -90,7 +86,7 @@ class _Waiting:
     progress: Progress | None
     is_call: bool
     asked: Asked | None
-    reports: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
+    reports: set[asyncio.Future[None]] = field(default_factory=set[asyncio.Future[None]])
 
 
 @dataclass(slots=True)
@@ -116,7 +112,7 @@ class Peer:
             await (write or self.write)(encoded(numbered(ask, number)))
             result = await waiting.answer
             if waiting.reports:
-                await asyncio.wait(waiting.reports)  # what came before the answer is told before it
+                await asyncio.wait(set(waiting.reports))  # what came before the answer is told before it
             return result
         except asyncio.CancelledError:
             if ask.method not in ("initialize", "server/discover"):  # the spec forbids cancelling these
@@ -145,9 +141,9 @@ class Peer:
         method, number = message.get("method"), message.get("id")
         if isinstance(method, str):
             if number is not None:
-                self._later(self._answer(method, number, message.get("params")))
+                self._later(self._answer(method, number, params_of(message)))
             else:
-                self._notified(method, message.get("params") or {})
+                self._notified(method, params_of(message))
             return
         waiting = self._waiting.get(number) if isinstance(number, int) else None
         if waiting is None or waiting.answer.done():
@@ -157,7 +153,7 @@ class Peer:
         except (RpcError, InvalidResponse) as e:
             waiting.answer.set_exception(e)
 
-    async def _answer(self, method: str, number: Any, params: Any) -> None:
+    async def _answer(self, method: str, number: Any, params: Message) -> None:
         """A stream that all calls share doesn't say to which a question belongs: only the call that runs alone can be asked."""
         calls = [w for w in self._waiting.values() if w.is_call]
         asked = calls[0].asked if len(calls) == 1 else None
@@ -165,11 +161,13 @@ class Peer:
 
     def _notified(self, method: str, params: Message) -> None:
         if method == "notifications/progress":
-            waiting = self._waiting.get(params.get("progressToken", 0))
+            token = params.get("progressToken")
+            waiting = self._waiting.get(token) if isinstance(token, int) else None
             if waiting is not None and waiting.progress is not None:
                 told = self._later(report(waiting.progress, params))
                 if told is not None:
-                    waiting.reports.append(told)
+                    waiting.reports.add(told)
+                    told.add_done_callback(waiting.reports.discard)
             return
         self.notice(method, params)
 
@@ -211,8 +209,13 @@ def encoded(message: Message) -> bytes:
 
 def parsed(data: bytes | str) -> Any:
     """JSON, integers beyond 64 bits exactly too. Raises ValueError."""
-    text = data.encode() if isinstance(data, str) else data
-    return json.loads(text) if _LONG_NUMBER.search(text) else orjson.loads(text)
+    return read_json(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)
+
+
+def params_of(message: Message) -> Message:
+    """Those of what an upstream says; none where they are no object."""
+    params = message.get("params")
+    return cast("Message", params) if isinstance(params, dict) else {}
 
 
 def result_of(message: Message) -> Message:
@@ -227,12 +230,12 @@ def result_of(message: Message) -> Message:
     return cast("Message", result)
 
 
-async def answered(method: str, number: Any, params: Any, asked: Asked | None) -> Message:
+async def answered(method: str, number: Any, params: Message, asked: Asked | None) -> Message:
     """The answer to an upstream's own request: a question to the user goes to `asked`."""
     if asked is None or method != "elicitation/create":
         return answer_to(method, number)
     try:
-        found = await asked(cast("Message", params) if isinstance(params, dict) else {})
+        found = await asked(params)
     except RpcError as e:
         return {"jsonrpc": "2.0", "id": number, "error": {"code": e.code, "message": e.message}}
     return {"jsonrpc": "2.0", "id": number, "result": found}
@@ -247,10 +250,13 @@ def answer_to(method: str, number: Any) -> Message:
 
 
 async def report(progress: Progress, params: Message) -> None:
-    done, total, message = params.get("progress"), params.get("total"), params.get("message")
-    if isinstance(done, int | float):
-        await progress(
-            float(done),
-            float(total) if isinstance(total, int | float) else None,
-            message if isinstance(message, str) else None,
-        )
+    done, total, message = _number(params.get("progress")), _number(params.get("total")), params.get("message")
+    if done is not None:
+        await progress(done, total, message if isinstance(message, str) else None)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None

@@ -16,7 +16,7 @@ from mcp.shared.inbound import encode_header_value, mcp_param_headers, x_mcp_hea
 from tools.errors import CallError, InvalidResponse, Misconfigured
 from tools.kinds.mcp.http import VERSION, HttpLink
 from tools.kinds.mcp.rpc import UNSUPPORTED_VERSION, Ask, Asked, Link, LinkLost, Message, Progress, RpcError
-from tools.kinds.rest import HOPS_HEADER
+from tools.kinds.rest import HOPS_HEADER, to_json
 from tools.signing import CallSigner
 
 Era = Literal["handshake", "modern"]
@@ -25,6 +25,8 @@ HANDSHAKE = "2025-11-25"
 HANDSHAKES = frozenset({"2024-10-07", "2024-11-05", "2025-03-26", "2025-06-18", HANDSHAKE})
 PROBE_S = 4.0
 MAX_TOOLS = 1000
+MAX_LIST_BYTES = 16 * 1024 * 1024
+"""Of all pages together."""
 _MAX_PAGES = 100
 _META = "io.modelcontextprotocol/"
 _CAPABILITIES: Message = {"extensions": {f"{_META}ui": {"mimeTypes": ["text/html;profile=mcp-app"]}}}
@@ -61,11 +63,14 @@ class Session:
             return []
         found: list[Message] = []
         cursor: str | None = None
+        size = 0
         for _ in range(_MAX_PAGES):
             page = await self._ask("tools/list", {"cursor": cursor} if cursor is not None else {}, asks=True)
             tools = page.get("tools")
             if not isinstance(tools, list):
                 raise InvalidResponse("its list of tools can't be read")
+            if (size := size + len(to_json(page))) > MAX_LIST_BYTES:
+                raise InvalidResponse(f"its list of tools is longer than {MAX_LIST_BYTES:,} bytes")
             found += [cast("Message", t) for t in cast("list[Any]", tools) if isinstance(t, dict)]
             following = page.get("nextCursor")
             if not isinstance(following, str) or following == cursor or len(found) >= MAX_TOOLS:
