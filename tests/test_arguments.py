@@ -321,3 +321,25 @@ def test_preparing_prepared_values_changes_nothing() -> None:
     again = arguments.prepare(once.values)
     assert again.values == once.values
     assert again.changes == ()
+
+
+def test_many_unknown_arguments_are_not_each_compared_with_all_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    monkeypatch.setattr(
+        "tools.arguments.unknown_text", lambda name, _known: compared.append(name) or "no such argument."
+    )
+    arguments = compile_arguments({"type": "object", "properties": {"a": {"type": "string"}}})
+    with pytest.raises(InvalidArguments) as refused:
+        arguments.prepare({f"b{n}": 1 for n in range(1000)})
+    assert len(compared) == 20
+    assert refused.value.faults[-1].what == "more faults like these."
+
+
+def test_of_large_arguments_the_first_fault_is_told_and_not_all_are_made() -> None:
+    arguments = compile_arguments({"type": "object", "properties": {"a": {"type": "array", "items": {"enum": ["x"]}}}})
+    for many, told in ((30, 21), (5000, 1)):
+        with pytest.raises(InvalidArguments) as refused:
+            arguments.prepare({"a": ["y"] * many})
+        assert len(refused.value.faults) == told
+        assert refused.value.faults[0].where == "a[0]"
+    assert arguments.prepare({"a": ["x"] * 5000}).values == {"a": ["x"] * 5000}

@@ -6,10 +6,12 @@ semantics "From arguments to a request" 6): what hosts see may be looser.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+
+import jsonschema_rs
 
 from tools.argument_texts import faults_of, path_text, unknown_text
 from tools.errors import ArgumentFault, InvalidArguments
@@ -26,10 +28,12 @@ from tools.json_schema import (
     stored_names,
     subschemas,
 )
+from tools.json_values import weigh
 from tools.naming import property_aliases
 from tools.shapes import Shapes, type_of
 
 _MOST_FAULTS = 20
+_MOST_NODES = 2000
 
 
 @dataclass(slots=True)
@@ -76,18 +80,29 @@ class Arguments:
         values = self._repair(dict(args), self.schema, (), changes)
         faults: list[ArgumentFault] = []
         known = {self.aliases.get(name, name): prop for name, prop in self._properties.items()}
-        for name in [n for n in values if n in self._fixed or (self._closed and n not in self._known)]:
+        unknown = [n for n in values if n in self._fixed or (self._closed and n not in self._known)]
+        for name in unknown:
             del values[name]
-            faults.append(ArgumentFault(path_text((name,), {}), unknown_text(name, known)))
+        faults += [ArgumentFault(path_text((n,), {}), unknown_text(n, known)) for n in unknown[:_MOST_FAULTS]]
         values.update(self._fixed)
-        errors = self._validator.iter_errors(values)
+        errors = self._errors(values)
         for error in islice(errors, _MOST_FAULTS):
             faults.extend(f for f in faults_of(error, values, self.schema, self.aliases) if f not in faults)
-        if next(errors, None) is not None:
+        if next(errors, None) is not None or len(unknown) > _MOST_FAULTS:
             faults.append(ArgumentFault("arguments", "more faults like these."))
         if faults:
             raise InvalidArguments(faults, self.names)
         return Prepared(self._filled(values), tuple(changes))
+
+    def _errors(self, values: dict[str, Any]) -> Iterator[jsonschema_rs.ValidationError]:
+        """What is wrong; of large arguments the first alone, since all are made before the first is given."""
+        if weigh(values, _MOST_NODES)[0] <= _MOST_NODES:
+            return self._validator.iter_errors(values)
+        try:
+            self._validator.validate(values)
+        except jsonschema_rs.ValidationError as e:
+            return iter((e,))
+        return iter(())
 
     def _repair(self, value: Any, schema: Any, loc: Loc, changes: list[str]) -> Any:
         """A copy in stored names, with what the schema can tell was meant; faults stay for the validator to find."""
