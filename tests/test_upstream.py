@@ -33,6 +33,7 @@ from tools.engine import HttpEngine
 from tools.errors import (
     AnswerLost,
     CallError,
+    CredentialUnavailable,
     InvalidResponse,
     Misconfigured,
     OutcomeUnknown,
@@ -571,6 +572,26 @@ async def test_the_deadline_ends_the_call_and_the_connection(
     assert [(attempt.error, attempt.maybe_done) for attempt in attempts] == [("cut off", True)]
     await server.until(lambda: server.open == 0)
     assert len(server.received) == 1
+
+
+async def test_a_credential_that_does_not_come_in_time_is_told_as_such(server: Hostile, upstream: Upstream) -> None:
+    """The system wasn't asked, so it isn't the one that is slow."""
+
+    class Slow:
+        async def sign(self, request: Request) -> tuple[tuple[str, str], ...]:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+        async def refused(self, answer: Answer) -> bool:
+            raise AssertionError
+
+    attempts: list[Attempt] = []
+    with pytest.raises(CredentialUnavailable, match=r"none within 0\.2 s: its token endpoint") as told:
+        await upstream.send(
+            Request("GET", server.url + "/x"), pool="w", limits=Limits(0.2), signer=Slow(), attempts=attempts
+        )
+    assert (told.value.sent, told.value.retry_after_s, server.received) == ("no", 10.0, [])
+    assert [a.maybe_done for a in attempts] == [False]
 
 
 async def test_a_busy_answer_before_the_deadline_leaves_nothing_unknown(server: Hostile, clock: Clock) -> None:

@@ -37,10 +37,12 @@ class Wire:
 
     `sent`: the first byte of a request may have left and its outcome isn't known; set by the engine, cleared by Upstream.
     `strayed`: a redirect led to another origin, so what is sent now has no credential (kept by Upstream).
+    `signing`: the credential is being waited for (kept by Upstream).
     """
 
     sent: bool = False
     strayed: bool = False
+    signing: bool = False
 
 
 class ConnectFailed(Exception):

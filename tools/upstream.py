@@ -26,6 +26,7 @@ from tools.errors import (
     AddressRefused,
     AnswerLost,
     CallError,
+    CredentialUnavailable,
     Misconfigured,
     OutcomeUnknown,
     RedirectRefused,
@@ -40,6 +41,7 @@ __all__ = ["Answer", "Attempt", "Limits", "Request", "Retry", "Signer", "Upstrea
 
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 8.0
+_SLOW_CREDENTIAL_S = 10.0
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # The upstream says that it did nothing: the only statuses after which a write is sent again (rules F1).
@@ -154,7 +156,7 @@ class Upstream:
         - CertificateRefused: TLS failed. Never retried. UpstreamUnreachable: no connection, also after the retries.
         - OutcomeUnknown: not idempotent, and the connection was lost after sending began. (One that ended with 500, 502
           or 504 is returned as the answer: the caller decides.) AnswerLost: the same, idempotent, also after the retries.
-        - UpstreamTimeout: the deadline passed.  - RedirectRefused: a redirect that isn't followed (rules F5).
+        - UpstreamTimeout: the deadline passed (CredentialUnavailable: while the signer was waited for).  - RedirectRefused: a redirect that isn't followed (rules F5).
         - ResponseTooLarge, InvalidResponse: an answer that can't be taken. Never retried.
         - whatever the signer raises.
         """
@@ -245,7 +247,9 @@ class Upstream:
         outcome: Answer | ConnectFailed | ConnectionLost
         try:
             if signer:
+                wire.signing = True
                 request = _signed(request, await signer.sign(request))
+                wire.signing = False
             outcome = await self._follow(request, pool, limits, wire)
             attempt.status = outcome.status
             attempt.maybe_done = outcome.status in MAYBE_DONE
@@ -384,7 +388,12 @@ def _without_answer(failure: ConnectFailed | ConnectionLost, retry: Retry, wire:
     )
 
 
-def _timed_out(request: Request, retry: Retry, limits: Limits, wire: Wire) -> UpstreamTimeout:
+def _timed_out(request: Request, retry: Retry, limits: Limits, wire: Wire) -> CallError:
+    if wire.signing and not wire.sent:
+        return CredentialUnavailable(
+            f"there was none within {limits.deadline_s:g} s: its token endpoint or the secret store is slow",
+            retry_after_s=_SLOW_CREDENTIAL_S,
+        )
     sent: Sent = "no" if not wire.sent else "yes" if request.method in SAFE_METHODS else "unknown"
     message = f"no answer within {limits.deadline_s:g} s"
     return UpstreamTimeout(message, sent=sent, retryable=sent != "unknown" or retry.idempotent)

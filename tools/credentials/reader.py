@@ -125,7 +125,7 @@ class SecretReader:
                     stale.rests_until = self._clock() + _REST_S
                     return stale.secret
                 raise CredentialUnavailable(
-                    f"the secret store can't be reached ({found.message})", advice="try again in a minute"
+                    f"the secret store can't be reached ({found.message})", retry_after_s=_REST_S
                 )
             case _:
                 raise found
