@@ -207,6 +207,41 @@ async def test_a_client_that_leaves_at_any_byte_leaves_nothing_behind(
 
 # fault, place, moment -> the test that proves the promised answer
 PROVED = {
+    (
+        "each of the faults above",
+        "token endpoint",
+        "in its answer",
+    ): "test_fault_places.py::test_a_token_endpoint_that_fails_costs_a_call_that_is_not_sent",
+    (
+        "each of the faults above",
+        "SMART configuration",
+        "in its answer",
+    ): "test_fault_places.py::test_a_smart_configuration_that_can_not_be_had_costs_a_call_that_is_not_sent",
+    (
+        "each of the faults above",
+        "search",
+        "in its answer",
+    ): "test_fault_places.py::test_a_page_that_can_not_be_had_is_told_and_the_first_is_there",
+    (
+        "each of the faults above",
+        "MCP call",
+        "in its answer",
+    ): "test_fault_places.py::test_an_mcp_server_that_fails_in_a_call_is_told_as_any_other",
+    (
+        "each of the faults above",
+        "MCP handshake",
+        "in its answer",
+    ): "test_fault_places.py::test_a_call_is_not_sent_where_the_handshake_fails_and_says_so",
+    (
+        "each of the faults above",
+        "import",
+        "in its answer",
+    ): "test_fault_places.py::test_a_document_that_can_not_be_had_imports_nothing",
+    (
+        "each of the faults above",
+        "identity provider",
+        "in its answer",
+    ): "test_fault_places.py::test_keys_of_an_identity_provider_that_can_not_be_had_let_nobody_in",
     ("locked", "database", "at start and while it runs"): "test_store_database.py::test_a_locked_file_is_told",
     (
         "locked",

@@ -239,7 +239,9 @@ def _unusable_answer(error: CallError, s: Situation) -> str:
         "invalid_response": "sent an answer that can't be read",
         "shaping_failed": "answered, but the answer could not be shaped",
     }[error.code]
-    if not s.writes:
+    if error.sent == "no":
+        done = "This call was not sent."
+    elif not s.writes:
         done = "Nothing was changed."
     elif error.code == "redirect_refused" or (error.upstream_status or 200) >= 300:
         done = _may_have_been_done(s)

@@ -178,6 +178,7 @@ class _Warm:
         try:
             connected = await self._sessions.open(self)
         except CallError as e:
+            e.sent = "no"  # whoever waits for the session: his own request never left
             self._failed(e)
             ready.set_exception(copy.copy(e))
             ready.exception()  # seen, also where the caller has left

@@ -77,7 +77,10 @@ async def refusal_of(stream: Stream, url: str) -> tuple[CallError, bytes]:
 def _redirect(stream: Stream, url: str) -> RedirectRefused:
     """A POST isn't sent again elsewhere (rules F5). Servers that only miss a slash at the end are common: then it says the address."""
     said = f"the answer is a redirect ({stream.status})"
-    where = urljoin(url, stream.headers.get("location", "")).partition("?")[0].partition("#")[0]
+    try:
+        where = urljoin(url, stream.headers.get("location", "")).partition("?")[0].partition("#")[0]
+    except ValueError:  # no URL at all, as http://[::1
+        return RedirectRefused(f"{said}, and where to can't be read", upstream_status=stream.status)
     if base_url_fault(where) is None and origin_of(where) == origin_of(url) and where != url:
         said += f" to {where[:200]}: give that as mcp_url"
         return RedirectRefused(said, upstream_status=stream.status)
