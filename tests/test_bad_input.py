@@ -327,6 +327,8 @@ async def called(world: World, upstream: Hostile, step: Any, **endpoint: Any) ->
         (endless(JSON, b"[" * 65536), "response_too_large"),
         (answer(200, b"not gzip", {"Content-Encoding": "gzip"}), "invalid_response"),
         (answer(200, b"", {"Content-Length": "104857600"}), "response_too_large"),
+        (answer(200, b"[" + b"[]," * 1_000_000 + b"0]", JSON), "response_too_large"),
+        (answer(200, b"[" + b"[]," * 1_000_000 + b"0]"), "response_too_large"),
         (redirect(302, "http://169.254.169.254/latest/meta-data"), "misconfigured"),
         (redirect(302, "http://[::ffff:169.254.169.254]/"), "misconfigured"),
         (redirect(302, "http://10.0.0.1/"), "misconfigured"),

@@ -13,10 +13,11 @@ from tools.errors import (
     InvalidResponse,
     OutcomeUnknown,
     ProbablyDone,
+    ResponseTooLarge,
     UpstreamStatus,
     UpstreamUnavailable,
 )
-from tools.json_values import ValueTooDeep, read_json
+from tools.json_values import TooManyValues, ValueTooDeep, read_json
 from tools.masking import NOTHING_TO_HIDE, Masker
 from tools.upstream import Answer, Request
 
@@ -71,6 +72,8 @@ def _read(answer: Answer, body: bytes) -> Raw:
         # No type given (RFC 9110 8.3 lets us look): JSON where it is JSON, else text where it is text.
         try:
             return Raw("json", read_json(body), "application/json")
+        except TooManyValues as e:
+            raise ResponseTooLarge(f"the answer holds {e}") from None
         except ValueError:
             pass
         try:
@@ -150,7 +153,7 @@ def said(answer: Answer, masker: Masker = NOTHING_TO_HIDE) -> str | None:
         if "html" in media:
             return None  # a proxy's page: nothing that a model can use
         return masker.text(_text(body, charset or "utf-8", errors="replace"))[:2000]
-    except InvalidResponse:
+    except (InvalidResponse, ResponseTooLarge):
         return masker.text(body.decode("utf-8", "replace"))[:2000]
 
 
@@ -201,6 +204,8 @@ def _json(body: bytes, charset: str | None) -> Any:
         return read_json(body.removeprefix(codecs.BOM_UTF8))
     except ValueTooDeep as e:
         raise InvalidResponse(str(e)) from None
+    except TooManyValues as e:
+        raise ResponseTooLarge(f"the answer holds {e}") from None
     except json.JSONDecodeError as e:  # orjson's is a subclass
         raise InvalidResponse(
             f"its Content-Type says JSON, but it isn't (line {e.lineno}, column {e.colno}: {e.msg})"

@@ -6,8 +6,14 @@ from typing import Any, Final, TypeGuard
 import orjson
 
 _LEVELS: Final = 200
+MAX_VALUES: Final = 1_000_000
+"""Of one answer. 10 MB can hold five million, which take seconds to be looked through."""
 MAX_RESULT: Final = 10 * 1024 * 1024
 """Characters of JSON that an expression may make."""
+
+
+class TooManyValues(ValueError):
+    """JSON of so many values that going through them would keep everybody else waiting."""
 
 
 class ValueTooDeep(ValueError):
@@ -83,6 +89,8 @@ def read_json(text: bytes) -> Any:
 
     Raises ValueError (orjson.JSONDecodeError where it isn't JSON).
     """
+    if len(text) > MAX_VALUES and sum(map(text.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise TooManyValues(f"more than {MAX_VALUES:,} JSON values")
     value = orjson.loads(text)
     if text.count(b"[") + text.count(b"{") > _LEVELS:
         try:

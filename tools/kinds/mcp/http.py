@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, cast
 
-from tools.errors import CallError, InvalidResponse, UpstreamUnavailable
+from tools.errors import CallError, InvalidResponse, ResponseTooLarge, UpstreamUnavailable
 from tools.exchange import ConnectionLost, Stream
+from tools.json_values import TooManyValues
 from tools.kinds.mcp.events import EventReader, events
 from tools.kinds.mcp.rpc import (
     Ask,
@@ -237,6 +238,8 @@ async def _quietly(work: Awaitable[None]) -> None:
 def _result(body: bytes) -> Message:
     try:
         message = parsed(body)
+    except TooManyValues as e:
+        raise ResponseTooLarge(f"the answer holds {e}") from None
     except ValueError:
         raise InvalidResponse("its Content-Type says JSON, but it isn't") from None
     if isinstance(message, list) and message:
