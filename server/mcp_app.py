@@ -21,7 +21,7 @@ from tools.approvals import QuestionAsked
 from tools.background import Background
 from tools.call import CallContext
 from tools.callers import Caller
-from tools.errors import CallError, InvalidRequest
+from tools.errors import CallError, InvalidRequest, StateRefused
 from tools.kinds.rest import HOPS_HEADER
 from tools.toolbox import Toolbox
 from tools.tracing import CameWith
@@ -116,9 +116,12 @@ def make_server(
             shows_apps=_shows_apps(ctx),
         )
         try:
-            return call_result(await toolbox.call(caller_of(ctx), params.name, params.arguments, context))
+            outcome = await toolbox.call(caller_of(ctx), params.name, params.arguments, context)
         except QuestionAsked as e:
             return e.result
+        if isinstance(outcome.error, StateRefused):
+            raise MCPError(types.INVALID_PARAMS, outcome.error.message)
+        return call_result(outcome)
 
     async def list_resources(
         ctx: ServerRequestContext[Any, Any], params: types.PaginatedRequestParams | None

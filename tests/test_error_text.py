@@ -31,6 +31,7 @@ from tools.errors import (
     ResponseTooLarge,
     ResultExpired,
     ShapingFailed,
+    StateRefused,
     TooManyCalls,
     UnknownTool,
     UpstreamRefused,
@@ -70,6 +71,11 @@ CASES: list[tuple[CallError, Situation, str]] = [
         '- birthdate: "21.04.1987" is not a date like 1987-04-21.\n'
         "- surname: no such argument; did you mean family?\n"
         "Accepted: family, birthdate, limit. Correct them and call again. [invalid_arguments]",
+    ),
+    (
+        StateRefused([ArgumentFault("requestState", "isn't this call's: call again without it.")], []),
+        READ,
+        "- requestState: isn't this call's: call again without it.",
     ),
     (
         UpstreamStatus("404", said="No patient 998", upstream_status=404),

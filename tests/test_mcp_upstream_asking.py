@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
 
 from tests.mcp_upstreams import asking
 from tests.world import World, gateway, http, listening, served
@@ -116,6 +117,20 @@ async def test_a_second_question_follows_the_first_with_the_upstreams_own_state(
     assert asking.heard == [("accept", ACCEPT.content)] * 2
     if upstream_era == MODERN:
         assert asking.states == [None, "0", "1"]
+
+
+async def test_a_state_that_is_not_the_calls_own_is_refused_as_the_clients_fault(tmp_path: Path) -> None:
+    """By a protocol error: no model could mend it."""
+    asking.states.clear()
+    async with worlds(tmp_path, MODERN) as world, served(world) as url:  # noqa: SIM117
+        async with client(world, url, MODERN, answering(ACCEPT, [])) as mcp:
+            asked = await mcp.session.call_tool("up_ask", {"n": 1}, allow_input_required=True)
+            assert isinstance(asked, types.InputRequiredResult)
+            for arguments, state in (({"n": 1}, f"{asked.request_state}x"), ({"n": 2}, asked.request_state), ({}, "0")):
+                with pytest.raises(MCPError, match="requestState: isn't one that this tool gave you") as refused:
+                    await mcp.session.call_tool("up_ask", arguments, request_state=state, allow_input_required=True)
+                assert refused.value.error.code == types.INVALID_PARAMS
+    assert asking.states == [None]
 
 
 @pytest.mark.parametrize(("upstream_era", "client_era"), [(LEGACY, LEGACY), (MODERN, MODERN), (MODERN, LEGACY)])

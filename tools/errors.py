@@ -256,6 +256,10 @@ class InvalidArguments(CallError):
         self.accepted = tuple(accepted)
 
 
+class StateRefused(InvalidArguments):
+    """The client came again with a `requestState` that isn't this call's. Over MCP a protocol error: no model can mend it."""
+
+
 class UnknownTool(CallError):
     """There is no such tool for this caller."""
 

@@ -1,7 +1,8 @@
-"""What the official conformance suite calls: its fixture tools as endpoints of the integrations `test` and `json`, over a small upstream.
+"""What the official conformance suite calls: its fixture tools as endpoints over a small upstream, and as tools of MCP servers.
 
-The suite names tools like `test_simple_text`; here that is endpoint `simple_text` of integration `test`. `CONTENT` is what each
-answers in the wire's spelling, so that we can check by content what the suite only ticks.
+The suite names tools like `test_simple_text`; here that is endpoint `text` of integration `test_simple`. `test` itself is an MCP
+server (`asking_server`), for the tools that ask. `CONTENT` is what each answers in the wire's spelling, so that we can check by
+content what the suite only ticks.
 """
 
 import asyncio
@@ -80,30 +81,7 @@ MIXED: list[dict[str, Any]] = [
         "resource": {"uri": "test://mixed-content-resource", "mimeType": "application/json", "text": '{"test":"data"}'},
     },
 ]
-"""What `test_multiple_content_types` answers: several blocks, so its upstream is an MCP server."""
-
-
-async def mcp_upstream(request: Request) -> Response:
-    """An MCP server of one tool, `content_types`; each answer is one JSON message."""
-    message = await request.json()
-    match message["method"]:
-        case "initialize":
-            result: dict[str, Any] = {
-                "protocolVersion": "2025-11-25",
-                "capabilities": {"tools": {}},
-                "serverInfo": {"name": "fixture", "version": "1"},
-            }
-        case "tools/list":
-            schema = {"type": "object", "properties": {}}
-            result = {"tools": [{"name": "content_types", "description": "Several blocks.", "inputSchema": schema}]}
-        case "tools/call":
-            result = {"content": MIXED, "isError": False}
-        case _:
-            if "id" not in message:
-                return Response(status_code=202)
-            error = {"code": -32601, "message": "Method not found"}
-            return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "error": error})
-    return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "result": result})
+"""What `test_multiple_content_types` answers: several blocks, so its upstream is an MCP server (`asking_server`)."""
 
 
 def upstream(change_tools: Callable[[], Awaitable[None]]) -> Starlette:
@@ -157,7 +135,6 @@ def upstream(change_tools: Callable[[], Awaitable[None]]) -> Starlette:
             Route("/trigger_tool_change", trigger),
             Route("/compute", compute, methods=["POST"]),
             Route("/job", job, methods=["POST"]),
-            Route("/mcp", mcp_upstream, methods=["POST"]),
         ]
     )
 
@@ -207,8 +184,19 @@ def queued(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def integrations(base_url: str) -> list[dict[str, Any]]:
-    """The integrations as a REST body would have them."""
+def over_rest(name: str, base_url: str, **more: Any) -> dict[str, Any]:
+    """One tool `test_{name}`: its last word is the endpoint's name."""
+    integration, _, endpoint = f"test_{name}".rpartition("_")
+    get = {"name": endpoint, "description": f"Fixture {name}.", "method": "GET", "path": f"/{name}", **more}
+    return {"name": integration, "display_name": integration, "base_url": base_url, "endpoints": [get]}
+
+
+def over_mcp(name: str, url: str) -> dict[str, Any]:
+    return {"name": name, "display_name": name, "protocol": "mcp", "mcp_transport": "http", "mcp_url": f"{url}/mcp"}
+
+
+def integrations(base_url: str, handshake_url: str, modern_url: str) -> list[dict[str, Any]]:
+    """The integrations as a REST body would have them; the two others are `asking_server`'s."""
     names = (
         "simple_text",
         "image_content",
@@ -217,16 +205,7 @@ def integrations(base_url: str) -> list[dict[str, Any]]:
         "error_handling",
         "trigger_tool_change",
     )
-    get: list[dict[str, Any]] = [
-        {"name": n, "description": f"Fixture {n}.", "method": "GET", "path": f"/{n}"} for n in names
-    ]
-    progress = {
-        "name": "tool_with_progress",
-        "description": "Fixture that is busy at first.",
-        "method": "GET",
-        "path": "/tool_with_progress",
-        "retry_config": {"max_retries": 3, "retry_on_status": [503]},
-    }
+    busy = {"retry_config": {"max_retries": 3, "retry_on_status": [503]}}
     schema = {
         "name": "schema_2020_12_tool",
         "description": "Tool with JSON Schema 2020-12 features",
@@ -235,15 +214,11 @@ def integrations(base_url: str) -> list[dict[str, Any]]:
         "input_schema": SCHEMA_2020_12,
     }
     return [
-        {"name": "test", "display_name": "Test", "base_url": base_url, "endpoints": [*get, progress]},
+        *(over_rest(name, base_url) for name in names),
+        over_rest("tool_with_progress", base_url, **busy),
         {"name": "slow", "display_name": "Slow", "base_url": base_url, "endpoints": [queued("compute", COMPUTE)]},
         {"name": "failing", "display_name": "Failing", "base_url": base_url, "endpoints": [queued("job", {})]},
         {"name": "json", "display_name": "JSON", "base_url": base_url, "endpoints": [schema]},
-        {
-            "name": "test_multiple",
-            "display_name": "Test",
-            "protocol": "mcp",
-            "mcp_transport": "http",
-            "mcp_url": f"{base_url}/mcp",
-        },
+        over_mcp("test", handshake_url),
+        over_mcp("test_input_required_result", modern_url),
     ]

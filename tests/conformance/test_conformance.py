@@ -8,13 +8,16 @@ from typing import Any
 
 import httpx2
 import pytest
+import uvicorn
 from anyio import create_task_group, to_thread
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.serving import Serving, config_of
+from tests.conformance.asking_server import HANDSHAKE, MODERN
 from tests.conformance.fixtures import BUSY_ANSWERS, CONTENT, ERROR, MIXED, integrations, upstream
+from tests.mcp_upstreams import asking
 from tests.nodetools import node_env
 from tests.world import gateway, listening
 from tools.parsing import parse_update
@@ -36,6 +39,10 @@ class WithKey:
         await self._app(scope, receive, send)
 
 
+def lasting(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1)
+
+
 @asynccontextmanager
 async def fixture_gateway(home: Path) -> AsyncGenerator[str, None]:
     """The URL of /mcp of a gateway that shows the suite's fixture tools to everybody."""
@@ -47,7 +54,11 @@ async def fixture_gateway(home: Path) -> AsyncGenerator[str, None]:
             await world.app.admin.update(world.owner, "json", parse_update(changed, "json"))
 
         base = await holding.enter_async_context(listening(upstream(change_tools)))
-        for body in integrations(base):
+        servers = [
+            await holding.enter_async_context(listening(served, lasting(served)))
+            for served in (asking.app("legacy", HANDSHAKE), asking.app("modern", MODERN))
+        ]
+        for body in integrations(base, *servers):
             await world.create(body)
         serving = Serving(world.app.settings, app=world.app)
         app = WithKey(serving, await world.key("agent"))

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from anyio import to_thread
 from server.listening import bind
 from tests.nodetools import node_env
 from tests.world import World, gateway
+from tools.call import CallContext
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.node]
 DRIVER = Path(__file__).parent / "driver.py"
@@ -26,6 +28,7 @@ PLAYED = (
     "http-invalid-tool-headers",
     "json-schema-ref-no-deref",
     "json-schema-2020-12-preservation",
+    "sep-2322-client-request-state",
 )
 PARTLY = {
     # A server that lists the version it has just refused: tried again as an older server, not with the same version.
@@ -35,8 +38,7 @@ _NO_PERSON = (
     "a person signs in with a browser and the client registers itself; the gateway signs with what an operator gave it"
 )
 LEFT_OUT = {
-    "elicitation-sep1034-client-defaults": "a server's questions are not passed on, which it is told",
-    "sep-2322-client-request-state": "a result that asks for input is refused in words",
+    "elicitation-sep1034-client-defaults": "its server asks beside the stream of the call",
     "auth/client-credentials-jwt": "the token endpoint is found by metadata; the gateway is given token_url (tests/test_credentials_*)",
     "auth/client-credentials-basic": "the token endpoint is found by metadata; the gateway is given token_url",
     "auth/wif-jwt-bearer": "the token endpoint is found by metadata; the gateway is given token_url",
@@ -67,6 +69,15 @@ def sample(schema: dict[str, Any]) -> Any:
             return schema.get("enum", ["us-west1"])[0]
 
 
+class Agrees:
+    """The user at a client that fills in what a form proposes."""
+
+    asks_now, answers, state = True, None, None
+
+    async def ask(self, message: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+        return {"action": "accept", "content": sample({**schema, "required": list(schema["properties"])})}
+
+
 async def play(world: World, scenario: str, url: str, context: dict[str, Any]) -> None:
     """Connects the gateway to the suite's server and calls what it shows."""
     body = {"name": "up", "display_name": "Up", "protocol": "mcp", "mcp_transport": "http", "mcp_url": url}
@@ -82,7 +93,7 @@ async def play(world: World, scenario: str, url: str, context: dict[str, Any]) -
     elif "toolCalls" in context:
         calls = [(f"up_{c['name']}", c["arguments"]) for c in context["toolCalls"]]
     for name, arguments in calls:
-        await world.app.toolbox.call(world.owner, name, arguments)
+        await world.app.toolbox.call(world.owner, name, arguments, CallContext(user=Agrees()))
 
 
 async def suite(home: Path, scenario: str) -> tuple[int, str]:

@@ -94,9 +94,11 @@ async def list_tools(ctx, params):
     )
 
 
-def app(era: str) -> Starlette:
+ASKING = Server("asking", version="1", on_list_tools=list_tools, on_call_tool=call_tool)
+
+
+def app(era: str, server: Server = ASKING) -> Starlette:
     """Streamable HTTP on /mcp, the old transport on /sse."""
-    server = Server("asking", version="1", on_list_tools=list_tools, on_call_tool=call_tool)
     manager, sse = StreamableHTTPSessionManager(server), SseServerTransport("/messages/")
 
     class Mcp:

@@ -20,6 +20,7 @@ from tools.errors import (
     InvalidResponse,
     OutcomeUnknown,
     Sent,
+    StateRefused,
     UpstreamRefused,
     UpstreamTimeout,
     UpstreamUnreachable,
@@ -228,7 +229,7 @@ class _States:
             return self.cursors.open(sealed, self._of, self.arguments)
         except InvalidArguments:
             told = "isn't one that this tool gave you for these arguments within the hour: call again without it."
-            raise InvalidArguments([ArgumentFault("requestState", told)], self.tool.arguments.names) from None
+            raise StateRefused([ArgumentFault("requestState", told)], self.tool.arguments.names) from None
 
 
 def without_hidden(result: Message) -> tuple[Message, int]:

@@ -51,7 +51,7 @@ class States(Protocol):
     def seal(self, state: str) -> str: ...
 
     def open(self, sealed: str) -> str:
-        """Raises InvalidArguments for what isn't this call's."""
+        """Raises StateRefused for what isn't this call's."""
         ...
 
 
@@ -76,7 +76,7 @@ class Interview:
         self._asking: set[asyncio.Task[Any]] = set()
 
     def begin(self) -> dict[str, Any]:
-        """What a client that came again brought: further params of the upstream's tools/call. Raises InvalidArguments."""
+        """What a client that came again brought: further params of the upstream's tools/call. Raises StateRefused."""
         user, found = self._user, dict[str, Any]()
         if not user.asks_now and user.answers is not None:
             found["inputResponses"] = dict(user.answers)
