@@ -96,6 +96,7 @@ class App:
     """
 
     settings: Settings
+    upstream: Upstream
     registry: SqlRegistry
     secrets: SecretStore
     keys: Keys
@@ -318,6 +319,7 @@ def _assemble(
     resources = ProtectedResources(settings.public_url, settings.identity_providers) if access else None
     app = App(
         settings,
+        upstream,
         registry,
         secrets,
         keys,
@@ -365,6 +367,13 @@ def _open_access(
     """What checks access tokens, with what closes it; None where no identity provider is trusted."""
     if not settings.identity_providers:
         return None, []
+    issuers, upstream = issuers_of(settings, way)
+    access = AccessTokens(issuers, registry.workspace_id)
+    return access, [access.aclose, upstream.aclose]
+
+
+def issuers_of(settings: Settings, way: WayOut) -> tuple[list[Issuer], Upstream]:
+    """The identity providers, and the upstream that asks them, to be closed after them."""
     # The operator named these hosts, so they may be on his own network; what must never be reached isn't reached here either.
     network = NetworkPolicy(allow_private=True)
     upstream = Upstream(
@@ -372,8 +381,7 @@ def _open_access(
     )
     private_allowed = settings.private_networks is not False
     issuers = [Issuer(p, IssuerKeys(p, upstream, private_allowed=private_allowed)) for p in settings.identity_providers]
-    access = AccessTokens(issuers, registry.workspace_id)
-    return access, [access.aclose, upstream.aclose]
+    return issuers, upstream
 
 
 def _log_fault(call_id: str, fault: BaseException) -> None:

@@ -10,25 +10,30 @@ from typing import Any, cast
 import anyio
 import httpx2
 
-from server import surroundings
-from server.app import App, open_app
+from server import clocks, egress_checkup, surroundings
+from server.app import App, issuers_of, open_app
 from server.config_file import ConfigError
-from server.egress import host_list
-from server.finding import Finding
+from server.egress import EgressError, host_list, way_out
+from server.finding import SOON, Check, Finding
 from server.host_files import HOST_FILES
 from server.host_merge import HostFileError, entry_in
 from server.keyring import KEY_FILE
 from server.settings import Settings
+from tools.bindings import origins_of
 from tools.callers import local_caller
 from tools.checks import unreached
-from tools.errors import GatewayError
+from tools.errors import GatewayError, SecretStoreUnavailable
 from tools.hosts import hosts_over
+from tools.kinds.paths import origin_of
 from tools.lint import lint
 from tools.linted import linted
+from tools.models import Integration
 
 _START_S = 15.0
 _BUILT = datetime(2026, 1, 1, tzinfo=UTC)
 """No clock is right before this code was written."""
+_OLD_DAYS = 365
+"""A signing key that is older is told: nothing ends it by itself."""
 
 
 async def check_up(settings: Settings, user_home: Path, folder: Path) -> AsyncIterator[Finding]:
@@ -36,17 +41,28 @@ async def check_up(settings: Settings, user_home: Path, folder: Path) -> AsyncIt
     yield Finding("settings", "ok", f"workspace {settings.workspace}, home {settings.home}")
     for finding in (
         *_files(settings),
+        *surroundings.registry_files(settings.registry_url),
         *surroundings.disk(settings.registry_url, settings.home),
-        *surroundings.way_out(os.environ),
+        *surroundings.file_descriptors(settings.max_connections),
+        *egress_checkup.environment_proxy(os.environ),
+        *egress_checkup.certificates(settings),
     ):
+        yield finding
+    async for finding in egress_checkup.outbound_proxy(settings):
         yield finding
     try:
         async with open_app(settings) as app:
             found = [Finding("registry", "ok", "reachable, its schema is this version's")]
-            found += [finding async for finding in surroundings.database_clock(settings.registry_url)]
+            found += [finding async for finding in clocks.database_clock(settings.registry_url)]
             found += [finding async for finding in _workspace(app)]
     except ConfigError as e:
-        found = [Finding("config file", "wrong", str(e), "correct it; integrations-mcp check FILE tells the same")]
+        found = [Finding("config_file", "wrong", str(e), "correct it; integrations-mcp check FILE tells the same")]
+    except EgressError:
+        found = [Finding("registry", "note", "not looked at", "correct the CA file and client certificates first")]
+    except SecretStoreUnavailable as e:
+        found = [
+            Finding("secret_store", "wrong", e.message, "see the settings secret_store and home; docs/secret-stores.md")
+        ]
     except GatewayError as e:
         found = [Finding("registry", "wrong", e.message, "see the settings database_url and home")]
     for finding in found:
@@ -56,34 +72,28 @@ async def check_up(settings: Settings, user_home: Path, folder: Path) -> AsyncIt
 
 
 def _files(settings: Settings) -> Iterator[Finding]:
-    for what, path, limit in (
-        ("home folder", settings.home, 0o700),
-        ("key file", settings.home / KEY_FILE, 0o600),
-    ):
+    home, key = settings.home, settings.home / KEY_FILE
+    places: list[tuple[Check, Path, int]] = [("home_folder", home, 0o700), ("key_file", key, 0o600)]
+    for id, path, limit in places:
         if not path.exists():
-            yield Finding(what, "note", f"{path} isn't there yet: it is made when it is needed")
+            yield Finding(id, "note", f"{path} isn't there yet: it is made when it is needed")
         elif (mode := stat.S_IMODE(path.stat().st_mode)) & ~limit:
-            yield Finding(what, "wrong", f"others may read {path} (mode {mode:o})", f"chmod {limit:o} {path}")
+            yield Finding(id, "wrong", f"others may read {path} (mode {mode:o})", f"chmod {limit:o} {path}")
         else:
-            yield Finding(what, "ok", str(path))
+            yield Finding(id, "ok", str(path))
 
 
 async def _workspace(app: App) -> AsyncIterator[Finding]:
     workspace = app.settings.workspace
     _, integrations = await app.registry.load(workspace)
     now = datetime.now(UTC)
-    newest = max((i.updated_at for i in integrations), default=_BUILT)
-    if now < _BUILT or newest > now + timedelta(minutes=2):
-        said = f"it says {now:%Y-%m-%d %H:%M} UTC; the newest change in the registry is of {newest:%Y-%m-%d %H:%M}"
-        yield Finding("clock", "wrong", said, "set it: tokens and keys are refused when it is wrong")
-    else:
-        yield Finding("clock", "ok", f"{now:%Y-%m-%d %H:%M} UTC")
-    keys, _ = await app.key_store.keys(workspace, 10_000, 0)
-    live = sum(k.expires_at is None or k.expires_at > now for k in keys)
-    if live:
-        yield Finding("keys", "ok", f"{live} of {len(keys)} keys are valid")
-    else:
-        yield Finding("keys", "note", "no valid key: only stdio works", "integrations-mcp keys create")
+    origins = {o for i in integrations if i.enabled for o in origins_of(i) if o.startswith(("https://", "http://"))}
+    async for finding in _clock_and_issuers(app, integrations, origins, now):
+        yield finding
+    async for finding in _keys(app, now):
+        yield finding
+    for finding in _signing_keys(integrations, now):
+        yield finding
     if not integrations:
         do = "integrations-mcp apply -f FILE; or integrations-mcp demo to see it work"
         yield Finding("integrations", "note", f"workspace {workspace} has none: agents see only management", do)
@@ -91,12 +101,65 @@ async def _workspace(app: App) -> AsyncIterator[Finding]:
         for issue in unreached(i, host_list(app.settings)):
             where = ".".join(map(str, issue.loc[1:]))
             do = f"integrations-mcp integrations update {i.name}"
-            yield Finding("hosts", "wrong", f"{i.name}, {where}: {issue.msg}", do)
-    yield await surroundings.secret_store(app, integrations)
-    async for finding in surroundings.names(integrations):
+            yield Finding("upstream_hosts", "wrong", f"{i.name}, {where}: {issue.msg}", do)
+    async for finding in surroundings.secret_store(app):
+        yield finding
+    yield await surroundings.secrets(app, integrations)
+    async for finding in surroundings.names(origins):
         yield finding
     async for finding in _tools(app):
         yield finding
+
+
+async def _clock_and_issuers(
+    app: App, integrations: tuple[Integration, ...], origins: set[str], now: datetime
+) -> AsyncIterator[Finding]:
+    newest = max((i.updated_at for i in integrations), default=_BUILT)
+    if now < _BUILT or newest > now + timedelta(minutes=2):
+        said = f"it says {now:%Y-%m-%d %H:%M} UTC; the newest change in the registry is of {newest:%Y-%m-%d %H:%M}"
+        yield Finding("clock", "wrong", said, "set it: tokens and keys are refused when it is wrong")
+    else:
+        yield Finding("clock", "ok", f"{now:%Y-%m-%d %H:%M} UTC")
+    ahead = await clocks.hosts_apart(app.upstream, app.settings.workspace, origins)
+    issuers, upstream = issuers_of(app.settings, way_out(app.settings))
+    try:
+        for finding in await surroundings.identity_providers(issuers):
+            yield finding
+        ahead |= await clocks.hosts_apart(upstream, "", (origin_of(i.provider.issuer) for i in issuers))
+    finally:
+        await upstream.aclose()
+    if (finding := clocks.beside_hosts(ahead)) is not None:
+        yield finding
+
+
+async def _keys(app: App, now: datetime) -> AsyncIterator[Finding]:
+    keys, _ = await app.key_store.keys(app.settings.workspace, 10_000, 0)
+    live = [k for k in keys if k.expires_at is None or k.expires_at > now]
+    ending = sorted((k.expires_at, k.name or k.id, k.id) for k in live if k.expires_at and k.expires_at < now + SOON)
+    said = f"{len(live)} of {len(keys)} keys are valid"
+    if not live:
+        do = "integrations-mcp keys create"
+        yield Finding("keys", "note", "no valid key: only stdio and access tokens work", do)
+    elif ending:
+        soon = ", ".join(f"{name} on {at:%Y-%m-%d}" for at, name, _ in ending[:3])
+        more = f" (and {len(ending) - 3} more)" if len(ending) > 3 else ""
+        said += f"; {len(ending)} end within {SOON.days} days: {soon}{more}"
+        do = f"integrations-mcp keys rotate {ending[0][2]}, and give out the new one: the old one ends at once"
+        yield Finding("keys", "note", said, do)
+    else:
+        yield Finding("keys", "ok", said)
+
+
+def _signing_keys(integrations: tuple[Integration, ...], now: datetime) -> Iterator[Finding]:
+    for i in integrations:
+        for key in (k for k in i.published_keys if k.state == "active"):
+            days = (now - key.since).days
+            said = f"{key.kid} signs since {key.since:%Y-%m-%d}"
+            if days > _OLD_DAYS:
+                do = f"integrations-mcp auth rotate-key {i.name}"
+                yield Finding("signing_key", "note", f"{said}, {days} days", do, i.name)
+            else:
+                yield Finding("signing_key", "ok", said, about=i.name)
 
 
 async def _tools(app: App) -> AsyncIterator[Finding]:
@@ -114,7 +177,7 @@ async def _tools(app: App) -> AsyncIterator[Finding]:
         good = row["status"] == "healthy"
         said = f"{row['status']}: {row['message']}"
         do = "" if good else f"integrations-mcp integrations test {row['name']}"
-        yield Finding(f"integration {row['name']}", "ok" if good else "wrong", said, do)
+        yield Finding("integration", "ok" if good else "wrong", said, do, row["name"])
 
 
 async def _hosts(user_home: Path, folder: Path) -> AsyncIterator[Finding]:
@@ -127,14 +190,14 @@ async def _hosts(user_home: Path, folder: Path) -> AsyncIterator[Finding]:
         try:
             entry = entry_in(host, path.read_text("utf-8"))
         except (HostFileError, OSError, UnicodeDecodeError) as e:
-            yield Finding(host.title, "note", f"{path}: {e}")
+            yield Finding("host_file", "note", f"{path}: {e}", about=host.title)
             continue
         if entry is None:
-            yield Finding(host.title, "note", f"{path} doesn't name us", do)
+            yield Finding("host_file", "note", f"{path} doesn't name us", do, host.title)
         elif (fault := await _entry_fault(entry)) is not None:
-            yield Finding(host.title, "wrong", f"{path}: {fault}", do)
+            yield Finding("host_file", "wrong", f"{path}: {fault}", do, host.title)
         else:
-            yield Finding(host.title, "ok", f"{path}: works as written")
+            yield Finding("host_file", "ok", f"{path}: works as written", about=host.title)
 
 
 async def _entry_fault(entry: Mapping[str, Any]) -> str | None:

@@ -117,15 +117,11 @@ def way_out(settings: EgressSettings) -> WayOut:
     """Raises EgressError where a file can't be used."""
     shown: dict[tuple[str, str, int], ssl.SSLContext] = {}
     for entry in settings.client_certificates:
-        context = _tls(settings)
-        try:
-            context.load_cert_chain(entry.file, password=_no_password)
-        except (OSError, ValueError) as e:
-            raise EgressError(f"client_certificates: {entry.file} can't be used ({_why(e)})") from None
+        context = showing(settings, entry)
         for origin in entry.origins:
             at = urlsplit(origin)
             shown[entry.workspace.lower(), plain_host(at.hostname or ""), at.port or 443] = context
-    return WayOut(_tls(settings), shown, _proxy_of(settings), host_list(settings))
+    return WayOut(trusting(settings), shown, proxy_of(settings), host_list(settings))
 
 
 def host_list(settings: EgressSettings) -> HostList:
@@ -136,7 +132,8 @@ def host_list(settings: EgressSettings) -> HostList:
     return HostList(hosts or None)
 
 
-def _tls(settings: EgressSettings) -> ssl.SSLContext:
+def trusting(settings: EgressSettings) -> ssl.SSLContext:
+    """With the CA file's authorities beside the system's. Raises EgressError."""
     context = strict_tls()
     if settings.ca_file is not None:
         try:
@@ -146,17 +143,29 @@ def _tls(settings: EgressSettings) -> ssl.SSLContext:
     return context
 
 
+def showing(settings: EgressSettings, entry: ClientCertificate) -> ssl.SSLContext:
+    """`trusting`, and this certificate is shown. Raises EgressError, also where its key is another one's."""
+    context = trusting(settings)
+    try:
+        context.load_cert_chain(entry.file, password=_no_password)
+    except (OSError, ValueError) as e:
+        raise EgressError(f"client_certificates: {entry.file} can't be used ({_why(e)})") from None
+    return context
+
+
 def _no_password() -> str:
     raise ValueError("its key is encrypted")
 
 
 def _why(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return "its key isn't its certificate's: the client's own certificate comes first"
         return "it must hold certificates in PEM, and a client's its key too"
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
-def _proxy_of(settings: EgressSettings) -> Proxy | None:
+def proxy_of(settings: EgressSettings) -> Proxy | None:
     if settings.outbound_proxy is None:
         return None
     parts = urlsplit(settings.outbound_proxy.get_secret_value())

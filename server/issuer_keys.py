@@ -60,11 +60,11 @@ class IssuerKey:
                 return alg == "EdDSA"
 
 
-class _Unreadable(Exception):
-    """What the issuer answered can't be used; str() is for operators."""
+class KeysUnavailable(Exception):
+    """The issuer's keys can't be had; str() says why, for operators."""
 
 
-class _Missing(_Unreadable):
+class _Missing(KeysUnavailable):
     """There is no such document."""
 
 
@@ -136,20 +136,28 @@ class IssuerKeys:
 
     async def _fetch(self) -> None:
         try:
-            async with asyncio.timeout(_ALL_S):
-                keys = _keys_of(await self._document(self._provider.jwks_url or await self._discovered()))
-        except (CallError, TimeoutError, _Unreadable) as e:
+            keys = await self.published()
+        except KeysUnavailable as e:
             self._failed = True
-            reason = e.message if isinstance(e, CallError) else str(e) or "it didn't answer in time"
-            log.warning("keys of an identity provider can't be fetched", issuer=self._provider.issuer, reason=reason)
+            log.warning("keys of an identity provider can't be fetched", issuer=self._provider.issuer, reason=str(e))
         else:
             self._failed, self._good_at = False, self._clock()
             self._keys, self._ids = keys, frozenset(k.id for k in keys)
         finally:
             self._fetching = None
 
+    async def published(self) -> tuple[IssuerKey, ...]:
+        """What the issuer publishes now; what is kept stays as it is. Raises KeysUnavailable."""
+        try:
+            async with asyncio.timeout(_ALL_S):
+                return _keys_of(await self._document(self._provider.jwks_url or await self._discovered()))
+        except CallError as e:
+            raise KeysUnavailable(f"{e.message} ({e.detail})" if e.detail else e.message) from None
+        except TimeoutError:
+            raise KeysUnavailable("it didn't answer in time") from None
+
     async def _discovered(self) -> str:
-        """The jwks_uri of the issuer's metadata. Raises CallError, _Unreadable."""
+        """The jwks_uri of the issuer's metadata. Raises CallError, KeysUnavailable."""
         for url in metadata_urls(self._provider.issuer):
             try:
                 document = await self._document(url)
@@ -157,12 +165,12 @@ class IssuerKeys:
                 continue
             # RFC 8414 3.3: it must be about this issuer, else somebody else's keys would speak for it.
             if document.get("issuer") != self._provider.issuer:
-                raise _Unreadable(f"{url} is about another issuer")
+                raise KeysUnavailable(f"{url} is about another issuer, {str(document.get('issuer'))[:200]!r}")
             found: Any = document.get("jwks_uri")
             if not isinstance(found, str) or not may_fetch(found, self._private_allowed):
-                raise _Unreadable(f"{url} names no jwks_uri with https")
+                raise KeysUnavailable(f"{url} names no jwks_uri with https")
             return found
-        raise _Unreadable("there is no metadata under its well-known addresses")
+        raise KeysUnavailable("there is no metadata under its well-known addresses")
 
     async def _document(self, url: str) -> dict[str, Any]:
         request = Request("GET", url, (("Accept", "application/json"),))
@@ -170,13 +178,13 @@ class IssuerKeys:
         if 400 <= answer.status < 500:
             raise _Missing(f"{url} answers {answer.status}")
         if answer.status != 200:
-            raise _Unreadable(f"{url} answers {answer.status}")
+            raise KeysUnavailable(f"{url} answers {answer.status}")
         try:
             value: Any = orjson.loads(answer.body)
         except orjson.JSONDecodeError:
-            raise _Unreadable(f"{url} answers no JSON") from None
+            raise KeysUnavailable(f"{url} answers no JSON") from None
         if not isinstance(value, dict):
-            raise _Unreadable(f"{url} answers no JSON object")
+            raise KeysUnavailable(f"{url} answers no JSON object")
         return value  # pyright: ignore[reportUnknownVariableType] - JSON's keys are text
 
 
@@ -193,12 +201,12 @@ def metadata_urls(issuer: str) -> tuple[str, ...]:
 
 
 def _keys_of(document: dict[str, Any]) -> tuple[IssuerKey, ...]:
-    """What can verify. Secret, private, encrypting, weak and unknown keys are left out. Raises _Unreadable where nothing is left."""
+    """What can verify. Secret, private, encrypting, weak and unknown keys are left out. Raises KeysUnavailable where nothing is left."""
     rows: Any = document.get("keys")
     found = [] if not isinstance(rows, list) else [_key_of(row) for row in rows[:_MOST_KEYS]]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     keys = tuple(key for key in found if key is not None)
     if not keys:
-        raise _Unreadable("its JWKS has no key that can verify signatures")
+        raise KeysUnavailable("its JWKS has no key that can verify signatures")
     return keys
 
 

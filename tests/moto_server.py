@@ -47,6 +47,8 @@ class Recorder:
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     fail: list[tuple[int, str]] = field(default_factory=list)
     always: tuple[int, str] | None = None
+    denied: str = ""
+    """An operation that the role has no permission for, in AWS's words."""
 
     def names(self) -> list[str]:
         return [fields["Name"] for _, fields in self.asked]
@@ -59,9 +61,13 @@ def recording(target: str) -> Iterator[Recorder]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            recorder.asked.append((self.headers["X-Amz-Target"].partition(".")[2], json.loads(body)))
+            operation = self.headers["X-Amz-Target"].partition(".")[2]
+            recorder.asked.append((operation, json.loads(body)))
             failing = recorder.fail.pop(0) if recorder.fail else recorder.always
-            if failing is not None:
+            if operation == recorder.denied:
+                says = f"User: arn:aws:sts::123456789012:assumed-role/gw/i is not authorized to perform: ssm:{operation} on resource: arn:aws:ssm:x:123456789012:parameter/gw"
+                status, answer = 400, json.dumps({"__type": "AccessDeniedException", "message": says}).encode()
+            elif failing is not None:
                 status, answer = failing[0], json.dumps({"__type": failing[1], "message": "as told"}).encode()
             else:
                 headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}

@@ -88,7 +88,7 @@ async def test_one_that_was_written_before_the_list_is_told_by_explain_lint_and_
         ("error", "sys.endpoints.0.base_url"),
     ]
     settings = Settings(home=home, workspace="acme", log_level="error", upstream_hosts_allow=ALLOW)
-    found = [f async for f in check_up(settings, tmp_path, tmp_path) if f.what == "hosts"]
+    found = [f async for f in check_up(settings, tmp_path, tmp_path) if f.id == "upstream_hosts"]
     assert [(f.verdict, f.said.partition(":")[0]) for f in found] == [
         ("wrong", "sys, base_url"),
         ("wrong", "sys, endpoints.0.base_url"),

@@ -14,6 +14,7 @@ from upstreams import Hostile, silence
 
 from server.secret_stores.moving import Moving
 from server.secret_stores.ssm import STANDARD_BYTES, SsmSecretStore, SsmSettings, open_ssm
+from server.surroundings import secret_store
 from tests.world import World, gateway
 from tools.callers import ROLE_PERMISSIONS, Caller
 from tools.errors import (
@@ -233,7 +234,10 @@ async def test_throttling_is_waited_out(store: SsmSecretStore, aws: Recorder) ->
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("AccessDeniedException", "IAM policy"),
+        (
+            "AccessDeniedException",
+            r"lacks ssm:(GetParameter \(or kms:Decrypt|PutParameter \(or kms:Encrypt).*IAM policy",
+        ),
         ("InvalidKeyId", "KMS key"),
         ("ExpiredTokenException", "expired"),
         ("SomethingNew", "SomethingNew"),
@@ -244,6 +248,22 @@ async def test_a_refusal_of_aws_says_what_to_change(store: SsmSecretStore, aws: 
     for refused in (store.read(PATH), store.write(PATH, "x"), store.versions(PATH)):
         with pytest.raises(SecretStoreUnavailable, match=said):
             await refused
+
+
+@slow
+@pytest.mark.parametrize("operation", ["GetParameter", "PutParameter", "DeleteParameter"])
+async def test_doctor_stores_reads_and_removes_one_of_its_own_and_names_the_permission_that_is_missing(
+    world: World, aws: Recorder, operation: str
+) -> None:
+    [found] = [f async for f in secret_store(world.app)]
+    assert found.verdict == "ok"
+    assert {name.partition(":")[0] for name in aws.names()} == {"/gw/-/doctor"}
+    assert await world.app.secrets.versions("/gw/-/doctor") == {}
+    aws.denied = operation
+    [found] = [f async for f in secret_store(world.app)]
+    assert found.verdict == "wrong"
+    assert f"lacks ssm:{operation}: see the IAM policy" in found.said
+    assert "123456789012" not in found.said
 
 
 @slow

@@ -40,6 +40,14 @@ class Proxy:
 
     async def connect(self, address: str, port: int) -> socket.socket:
         """A tunnel to this address (RFC 9110 9.3.6). Raises ConnectFailed in words for operators."""
+        sock, status = await self.asked(address, port)
+        if not 200 <= status < 300:
+            sock.close()
+            raise ConnectFailed(f"the outbound proxy answers {status} to a tunnel")
+        return sock
+
+    async def asked(self, address: str, port: int) -> tuple[socket.socket, int]:
+        """The connection on which a tunnel was asked for, and the proxy's status. Raises ConnectFailed where it gives none."""
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
@@ -56,15 +64,13 @@ class Proxy:
                 head += f"Proxy-Authorization: Basic {base64.b64encode(self.credentials.encode()).decode()}\r\n"
             await loop.sock_sendall(sock, f"{head}\r\n".encode())
             status = await self._status(loop, sock)
-            if not 200 <= status < 300:
-                raise ConnectFailed(f"the outbound proxy answers {status} to a tunnel")
         except OSError as exc:
             sock.close()
             raise ConnectFailed(f"the outbound proxy can't be reached: {exc.strerror or exc}") from exc
         except BaseException:
             sock.close()
             raise
-        return sock
+        return sock, status
 
     async def _status(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> int:
         head = b""

@@ -17,7 +17,7 @@ _MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 def doctor_command(
     workspace: Workspace = None, database: Database = None, home: Home = None, as_json: AsJson = False
 ) -> None:
-    """Look at settings, files, disk, registry, clock, keys, secrets, DNS, tools, integrations and this machine's hosts; say what to do.
+    """Look at settings, files, disk, the way out, registry, clocks, identity providers, keys, secrets, DNS, tools, integrations and this machine's hosts; say what to do.
 
     Exit code 1 when something is wrong.
     """
@@ -38,5 +38,5 @@ def doctor_command(
     found = in_loop(run)
     wrong = any(f.verdict == "wrong" for f in found)
     if as_json:
-        print_json({"ok": not wrong, "findings": [asdict(f) for f in found]})
+        print_json({"ok": not wrong, "findings": [{"what": f.what, **asdict(f)} for f in found]})
     raise typer.Exit(1 if wrong else 0)

@@ -7,6 +7,7 @@ IAM: ssm:GetParameter, ssm:PutParameter and ssm:DeleteParameter on `parameter/{p
 
 import asyncio
 import functools
+import re
 import threading
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -149,28 +150,38 @@ async def _in_daemon(call: Callable[[], _T]) -> _T:
 
 
 class _Refused(Exception):
-    """AWS answered with an error; `code` is its name for it."""
+    """AWS answered with an error; `code` is its name for it, `permission` what was needed for what was asked."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, permission: str) -> None:
         super().__init__(code)
-        self.code = code
+        self.code, self.permission = code, permission
 
 
 def _told(call: Callable[[], _T]) -> _T:
-    """botocore's errors as ours; its texts can hold ARNs, so only the code goes on."""
+    """botocore's errors as ours; its texts can hold ARNs, so only the code and the permission's name go on."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         return call()
     except ClientError as e:
         response: Any = e.response
-        raise _Refused(str(response.get("Error", {}).get("Code", "unknown"))) from None
+        error: Any = response.get("Error", {})
+        named = _ACTION.search(str(error.get("Message", "")))
+        operation = str(e.operation_name)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType] - botocore has no types
+        permission = named[1] if named else _NEEDED.get(operation, f"ssm:{operation}")
+        raise _Refused(str(error.get("Code", "unknown")), permission) from None
     except BotoCoreError as e:
         raise SecretStoreUnavailable(f"AWS Parameter Store can't be reached ({type(e).__name__}).") from None
 
 
+_ACTION = re.compile(r"not authorized to perform: ((?:ssm|kms):[A-Za-z]{1,64})\b")
+_NEEDED = {
+    "GetParameter": "ssm:GetParameter (or kms:Decrypt for its key)",
+    "PutParameter": "ssm:PutParameter (or kms:Encrypt and kms:GenerateDataKey for the key)",
+}
+"""Where AWS doesn't name it: Parameter Store uses the KMS key in the gateway's name."""
 _ADVICE = {
-    "AccessDeniedException": "the gateway's role lacks a permission on it: see the IAM policy in docs/secret-stores.md",
+    "AccessDeniedException": "the gateway's role lacks {permission}: see the IAM policy in docs/secret-stores.md",
     "ThrottlingException": "AWS asks us to slow down",
     "TooManyUpdates": "it is being changed too often at the moment",
     "InvalidKeyId": "the KMS key of INTEGRATIONS_MCP_SSM_KMS_KEY can't be used",
@@ -180,7 +191,7 @@ _ADVICE = {
 
 
 def _unavailable(refused: _Refused) -> SecretStoreUnavailable:
-    why = _ADVICE.get(refused.code)
+    why = _ADVICE.get(refused.code, "").format(permission=refused.permission)
     return SecretStoreUnavailable(f"AWS Parameter Store refused ({refused.code})" + (f": {why}." if why else "."))
 
 
