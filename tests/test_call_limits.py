@@ -9,6 +9,7 @@ import pytest
 from tests.upstreams import Hostile, Received, answer
 from tests.world import World, gateway
 from tools.callers import Caller, local_caller
+from tools.parsing import parse_update
 
 pytestmark = pytest.mark.anyio
 
@@ -50,6 +51,31 @@ async def test_a_call_over_the_limit_waits_for_its_turn(tmp_path: Path, upstream
         held.gate.set()
         assert await asyncio.gather(*calls) == ["done"] * 3
         assert upstream.connections == 1
+
+
+async def test_what_is_changed_while_an_approved_call_waits_for_a_slot_is_not_sent(
+    tmp_path: Path, upstream: Hostile
+) -> None:
+    """Rules J14: the wait can be long, and what was approved is the integration as it was."""
+    async with gateway(tmp_path, integration_concurrency=1, slot_wait=60) as world:
+        write = {"name": "write", "description": "d", "method": "POST", "path": "/w", "approval_policy": "all"}
+        made = body("sy", upstream)
+        await world.create({**made, "endpoints": [*made["endpoints"], write]})  # pyright: ignore[reportGeneralTypeIssues]
+        held = Held()
+        upstream.script("/sy", held)
+        reading = asyncio.ensure_future(call(world, "sy_read"))
+        await upstream.until(lambda: len(upstream.received) == 1)
+        await call(world, "sy_write")
+        (asked,) = await world.app.approval_admin.list(world.owner)
+        await world.app.approval_admin.approve(world.owner, asked.id)
+        writing = asyncio.ensure_future(call(world, "sy_write"))
+        while await world.app.approval_admin.list(world.owner):  # noqa: ASYNC110 - taking one raises no event here
+            await asyncio.sleep(0)  # until the approval is taken: then it waits for the slot
+        await world.app.admin.update(world.owner, "sy", parse_update({"display_name": "Other"}, "sy"))
+        held.gate.set()
+        assert await reading == "done"
+        assert "was changed after this call was approved" in await writing
+    assert [r.path for r in upstream.received] == ["/sy"]
 
 
 async def test_who_finds_no_slot_is_refused_and_a_slow_upstream_takes_nobody_elses(

@@ -120,18 +120,22 @@ class Sending:
 
     async def _admit(self, call: Call, passage: Passage) -> None:
         """The last gates before the first byte leaves: a person's word, then a slot of its own."""
-        if call.tool.needs_approval:
-            await self._approve(call)
-        await passage.enter()
-
-    async def _approve(self, call: Call) -> None:
-        """Waits for a person; what was changed meanwhile isn't what he approved (rules J14)."""
-        caller, integration = call.caller, call.tool.integration
+        if not call.tool.needs_approval:
+            await passage.enter()
+            return
         assert call.trace.request is not None
         assert call.trace.arguments is not None
-        await self._gate.approved(caller, call.tool, call.trace.arguments, call.trace.request, call.context.confirm)
-        self._catalogs.invalidate(caller.workspace)
-        now = {i.id: i.version for i in (await self._catalogs.get(caller.workspace)).integrations}
+        await self._gate.approved(
+            call.caller, call.tool, call.trace.arguments, call.trace.request, call.context.confirm
+        )
+        await passage.enter()
+        await self._check_unchanged(call)
+
+    async def _check_unchanged(self, call: Call) -> None:
+        """What was changed while a person, or a slot, was waited for isn't what he approved (rules J14)."""
+        integration = call.tool.integration
+        self._catalogs.invalidate(call.caller.workspace)
+        now = {i.id: i.version for i in (await self._catalogs.get(call.caller.workspace)).integrations}
         if now.get(integration.id) != integration.version:
             raise ApprovalDenied(f'integration "{integration.name}" was changed after this call was approved')
 
